@@ -1,0 +1,31 @@
+//! `xp check`: reads a spec and says everything that is wrong with it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::failure::Failure;
+use crate::spec::{LoadedSpec, fingerprint};
+
+/// Check a spec without running it.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The spec file.
+    spec: PathBuf,
+    /// Replace a value: --set optimizer.adam.learning_rate=1e-4.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print the complete spec, defaults filled in, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let loaded = LoadedSpec::read(&args.spec, &args.sets)?;
+    if args.json {
+        println!("{:#}", fingerprint::resolved(&loaded.spec));
+    } else {
+        println!("{} is valid", args.spec.display());
+    }
+    Ok(())
+}

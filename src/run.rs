@@ -1,0 +1,10 @@
+//! The words every layer shares: what a run, a metric and an event are.
+//!
+//! Plain data without I/O, without burn and without a database.
+
+pub mod detail;
+pub mod event;
+pub mod id;
+pub mod metric;
+pub mod stop;
+pub mod summary;

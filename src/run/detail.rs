@@ -1,0 +1,66 @@
+//! Everything recorded about one run, as `xp show` tells it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput};
+use crate::run::summary::{RunSummary, State};
+
+/// A run with all that its summary leaves out, its points aside.
+#[derive(Clone, Debug)]
+pub struct RunDetail {
+    pub summary: RunSummary,
+    /// The machine it ran on.
+    pub host: String,
+    pub pid: u32,
+    /// The spec's text as the user wrote it.
+    pub spec_yaml: String,
+    /// The complete spec that the text and the overrides came to.
+    pub resolved_json: String,
+    pub environment: BTreeMap<String, String>,
+    /// Every change of state, oldest first.
+    pub events: Vec<StateChange>,
+    pub data: Option<DataFacts>,
+    pub model: Option<ModelFacts>,
+    /// By epoch, those since deleted included.
+    pub checkpoints: Vec<CheckpointRecord>,
+    pub skipped: Vec<SkippedInput>,
+    pub warnings: Vec<RunWarning>,
+    pub artifacts: Vec<Artifact>,
+}
+
+/// A run entered this state at this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    pub at_ms: i64,
+    pub state: State,
+}
+
+/// A checkpoint and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointRecord {
+    pub saved: SavedCheckpoint,
+    /// The monitored metric at that epoch; `None` when it was not measured or is NaN.
+    pub monitor_value: Option<f64>,
+    /// Whether its files were removed to keep only the best and the last.
+    pub deleted: bool,
+}
+
+/// Something the user should know and that did not stop the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunWarning {
+    pub at_ms: i64,
+    pub text: String,
+}
+
+/// A file that a run left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// What it is: `plot`, `export`, ….
+    pub kind: String,
+    /// Relative to the run's folder.
+    pub path: PathBuf,
+    pub n_bytes: u64,
+    /// blake3 of its bytes.
+    pub hash: String,
+}

@@ -1,0 +1,105 @@
+//! What a training thread tells the thread that records it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::metric::{MetricKey, Point, Split};
+
+/// A stretch of work that takes long enough to show progress for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading, hashing and decoding every image once.
+    Index(Split),
+    /// Computing the frozen prefix's output once.
+    Prefix(Split),
+    /// Optimizer steps of one epoch (1-based).
+    Train { epoch: u32, epochs: u32 },
+    /// Measuring after one epoch.
+    Valid { epoch: u32, epochs: u32 },
+    /// The single measurement on the test split.
+    Test,
+}
+
+/// An image that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedInput {
+    pub split: Split,
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+/// What the data turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFacts {
+    /// Class names; the index is the label.
+    pub classes: Vec<String>,
+    pub splits: Vec<SplitFacts>,
+}
+
+/// One split of the data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitFacts {
+    pub split: Split,
+    pub n_images: u64,
+    /// Hash over the labels, relative paths and bytes of the images used.
+    pub hash: String,
+}
+
+/// What the network turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// Hash of the pretrained weights, or of the rule that made random ones.
+    pub weights_hash: String,
+    pub n_parameters: u64,
+    pub n_trained_parameters: u64,
+    /// Backbone rows, the input included, that do not train.
+    pub n_frozen_layers: u64,
+    /// The last row of the prefix that runs outside autodiff.
+    pub cut: String,
+    /// Hash of every frozen tensor, running statistics included, before training.
+    pub frozen_hash: String,
+}
+
+/// A checkpoint that is whole on disk: its manifest was written last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedCheckpoint {
+    pub epoch: u32,
+    pub step: u64,
+    /// Folder, relative to the run's own.
+    pub path: PathBuf,
+    pub n_bytes: u64,
+    /// blake3 of the manifest, which holds the hashes of the other files.
+    pub manifest_hash: String,
+}
+
+/// A message from the training thread, in the order things happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    PhaseStarted {
+        phase: Phase,
+        n_items: u64,
+    },
+    /// Items done in the current phase; may be dropped when the reader is slow.
+    Progress {
+        n_done: u64,
+    },
+    PhaseEnded,
+    Data(DataFacts),
+    Model(ModelFacts),
+    Skipped(SkippedInput),
+    /// Something the user should know and that does not stop the run.
+    Warning(String),
+    /// Points of single optimizer steps, stored as they come.
+    StepPoints(Vec<(MetricKey, Point)>),
+    /// All metrics of one epoch; committed together with its checkpoint.
+    EpochMeasured {
+        epoch: u32,
+        points: Vec<(MetricKey, Point)>,
+    },
+    CheckpointSaved(SavedCheckpoint),
+    /// The test metrics of the best checkpoint.
+    Tested {
+        points: Vec<(MetricKey, Point)>,
+    },
+}

@@ -1,0 +1,180 @@
+//! Metrics: their names, directions and points, and the summary kept of a series.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The part of the data a metric was measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    Train,
+    Valid,
+    Test,
+}
+
+impl Split {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Valid => "valid",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which way a metric improves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Minimize,
+    Maximize,
+}
+
+impl Direction {
+    /// Whether `new` beats `old`. NaN never does; a tie stays with the earlier value.
+    pub fn improves(self, new: f64, old: Option<f64>) -> bool {
+        if new.is_nan() {
+            return false;
+        }
+        match (self, old) {
+            (_, None) => true,
+            (Self::Minimize, Some(old)) => new < old,
+            (Self::Maximize, Some(old)) => new > old,
+        }
+    }
+}
+
+/// What is measured; every kind knows its name and its direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Mean over samples, in nats.
+    Loss,
+    /// Fraction of samples, 0 to 1.
+    Accuracy,
+}
+
+impl Measure {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Accuracy => "accuracy",
+        }
+    }
+
+    pub fn direction(self) -> Direction {
+        match self {
+            Self::Loss => Direction::Minimize,
+            Self::Accuracy => Direction::Maximize,
+        }
+    }
+}
+
+/// One metric of a run, written `<split>.<name>`: `valid.accuracy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MetricKey {
+    pub split: Split,
+    pub measure: Measure,
+}
+
+impl MetricKey {
+    pub const fn new(split: Split, measure: Measure) -> Self {
+        Self { split, measure }
+    }
+
+    pub fn direction(self) -> Direction {
+        self.measure.direction()
+    }
+}
+
+impl fmt::Display for MetricKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.split, self.measure.as_str())
+    }
+}
+
+/// Whether a point stands for a whole epoch or for one optimizer step inside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resolution {
+    Epoch,
+    Step,
+}
+
+/// One measured value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// 1-based: the epoch that ended, or that the step belongs to.
+    pub epoch: u32,
+    /// Optimizer steps taken so far.
+    pub step: u64,
+    /// Wall clock, milliseconds since the Unix epoch, UTC.
+    pub at_ms: i64,
+    pub value: f64,
+    /// Samples the value is a mean over.
+    pub n_samples: u64,
+}
+
+/// What is kept of a series so that lists and comparisons need no points.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct SeriesSummary {
+    pub last: Option<f64>,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    /// The best value by the metric's direction; `None` while every value is NaN.
+    pub best: Option<f64>,
+    /// The earliest epoch that reached `best`.
+    pub best_epoch: Option<u32>,
+    pub n_points: u64,
+}
+
+impl SeriesSummary {
+    /// Takes one more point into account.
+    pub fn push(&mut self, point: &Point, direction: Direction) {
+        let value = point.value;
+        self.n_points += 1;
+        self.last = Some(value);
+        if Direction::Minimize.improves(value, self.min) {
+            self.min = Some(value);
+        }
+        if Direction::Maximize.improves(value, self.max) {
+            self.max = Some(value);
+        }
+        if direction.improves(value, self.best) {
+            self.best = Some(value);
+            self.best_epoch = Some(point.epoch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(epoch: u32, value: f64) -> Point {
+        Point { epoch, step: 0, at_ms: 0, value, n_samples: 1 }
+    }
+
+    #[test]
+    fn nan_is_never_best_and_ties_go_to_the_earliest_epoch() {
+        let mut summary = SeriesSummary::default();
+        for (epoch, value) in [(1, f64::NAN), (2, 0.5), (3, 0.5), (4, 0.7)] {
+            summary.push(&point(epoch, value), Direction::Minimize);
+        }
+        assert_eq!(summary.best, Some(0.5));
+        assert_eq!(summary.best_epoch, Some(2));
+        assert_eq!((summary.min, summary.max, summary.last), (Some(0.5), Some(0.7), Some(0.7)));
+        assert_eq!(summary.n_points, 4);
+    }
+
+    #[test]
+    fn a_key_is_written_as_split_dot_name() {
+        assert_eq!(MetricKey::new(Split::Valid, Measure::Accuracy).to_string(), "valid.accuracy");
+    }
+}

@@ -1,0 +1,80 @@
+//! The experiment spec: YAML in, one valid and complete [`schema::Spec`] out.
+//!
+//! Nothing here looks at folders, networks or devices; what needs those is checked later and reported
+//! through the same [`problem::Problem`]s, so that every message points at the line it is about.
+
+pub mod fingerprint;
+pub mod node;
+pub mod overrides;
+pub mod parse;
+pub mod problem;
+pub mod schema;
+pub mod short_forms;
+
+use std::path::{Path, PathBuf};
+
+use crate::spec::node::Node;
+use crate::spec::problem::{Problem, SpecError};
+use crate::spec::schema::Spec;
+
+/// Largest spec file that is read; real ones are a few kilobytes.
+const MAX_SPEC_BYTES: u64 = 1 << 20;
+
+/// A spec together with what is needed to point at its text.
+#[derive(Debug)]
+pub struct LoadedSpec {
+    pub path: PathBuf,
+    pub text: String,
+    pub spec: Spec,
+    node: Node,
+}
+
+impl LoadedSpec {
+    /// Reads a spec file and applies `--set` arguments to it.
+    ///
+    /// Errors: the first structural error, or else all value errors together.
+    pub fn read(path: &Path, sets: &[String]) -> Result<Self, SpecError> {
+        let unreadable = |reason: String| SpecError::Unreadable { path: path.to_owned(), reason };
+        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+        if size > MAX_SPEC_BYTES {
+            return Err(unreadable(format!("{size} bytes are more than a spec may have ({MAX_SPEC_BYTES})")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        Self::from_text(path, text, sets)
+    }
+
+    /// Reads a spec from text; `path` is what messages and relative folders refer to.
+    pub fn from_text(path: &Path, text: String, sets: &[String]) -> Result<Self, SpecError> {
+        let invalid =
+            |text: &str, problems| SpecError::Invalid { path: path.to_owned(), text: text.to_owned(), problems };
+        let mut node = parse::node_from_yaml(&text).map_err(|problem| invalid(&text, vec![problem]))?;
+        overrides::apply(&mut node, sets).map_err(|problems| invalid(&text, problems))?;
+        match parse::spec_from_node(&node) {
+            Ok(spec) => Ok(Self { path: path.to_owned(), text, spec, node }),
+            Err(problems) => Err(invalid(&text, locate(&node, problems))),
+        }
+    }
+
+    /// A folder named in the spec, relative to the spec file.
+    pub fn resolve(&self, folder: &Path) -> PathBuf {
+        match self.path.parent() {
+            Some(parent) if folder.is_relative() && parent != Path::new("") => parent.join(folder),
+            _ => folder.to_owned(),
+        }
+    }
+
+    /// Turns problems found by later checks into an error that points at the spec's text.
+    pub fn error(&self, problems: Vec<Problem>) -> SpecError {
+        SpecError::Invalid { path: self.path.clone(), text: self.text.clone(), problems: locate(&self.node, problems) }
+    }
+}
+
+fn locate(node: &Node, problems: Vec<Problem>) -> Vec<Problem> {
+    problems
+        .into_iter()
+        .map(|problem| {
+            let (place, key) = node.find(&problem.key);
+            Problem { key, place: problem.place.or(Some(place)), ..problem }
+        })
+        .collect()
+}

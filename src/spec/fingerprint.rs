@@ -1,0 +1,65 @@
+//! What makes two runs the same: the flattened parameters and the hashes over them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::spec::schema::Spec;
+
+/// The spec as typed parameters, keys joined with dots; a list is one value.
+///
+/// The experiment's name is not a parameter.
+pub fn params(spec: &Spec) -> BTreeMap<String, Value> {
+    let mut flat = BTreeMap::new();
+    flatten("", &resolved(spec), &mut flat);
+    flat.remove("name");
+    flat
+}
+
+/// The complete spec, defaults filled in, as JSON.
+pub fn resolved(spec: &Spec) -> Value {
+    serde_json::to_value(spec).expect("a spec has string keys and finite numbers")
+}
+
+/// The two hashes that identify a run's inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Equal for runs of the same spec, data, weights and device class.
+    pub run: String,
+    /// The same without the seed.
+    pub group: String,
+}
+
+/// Hashes the parameters with what they referred to: the data's, weights' and device class' names.
+pub fn fingerprint(spec: &Spec, inputs: &[&str]) -> Fingerprint {
+    let mut params = params(spec);
+    params.remove("device");
+    let run = hash(&params, inputs);
+    params.remove("seed");
+    Fingerprint { run, group: hash(&params, inputs) }
+}
+
+fn hash(params: &BTreeMap<String, Value>, inputs: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (key, value) in params {
+        hasher.update(key.as_bytes()).update(b"=").update(value.to_string().as_bytes()).update(b"\n");
+    }
+    for input in inputs {
+        hasher.update(input.as_bytes()).update(b"\n");
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+fn flatten(prefix: &str, value: &Value, flat: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&key, value, flat);
+            }
+        }
+        other => {
+            flat.insert(prefix.to_owned(), other.clone());
+        }
+    }
+}

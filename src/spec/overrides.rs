@@ -1,0 +1,72 @@
+//! `--set key=value`: values replaced in the tree before it is read, typed as YAML would type them.
+
+use crate::spec::node::{Entry, Kind, Node};
+use crate::spec::parse::node_from_yaml;
+use crate::spec::problem::{Place, Problem};
+
+/// Applies every `key=value`, in order; keys that do not exist yet are added.
+///
+/// Errors: all arguments that cannot be applied.
+pub fn apply(root: &mut Node, sets: &[String]) -> Result<(), Vec<Problem>> {
+    let problems: Vec<Problem> = sets.iter().filter_map(|set| apply_one(root, set).err()).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn apply_one(root: &mut Node, set: &str) -> Result<(), Problem> {
+    let place = Place::Argument(format!("--set {set}"));
+    let problem = |message: String| Problem {
+        key: String::new(),
+        message,
+        hint: Some("write --set optimizer.adam.learning_rate=1e-4".into()),
+        place: Some(place.clone()),
+    };
+    let (key, text) = set.split_once('=').ok_or_else(|| problem(format!("`{set}` has no `=`")))?;
+    if key.is_empty() || key.split('.').any(str::is_empty) {
+        return Err(problem(format!("`{key}` is not a key")));
+    }
+    let mut value =
+        node_from_yaml(text).map_err(|error| problem(format!("`{text}` is not YAML: {}", error.message)))?;
+    relocate(&mut value, &place);
+    insert(root, key, value, &place).map_err(problem)
+}
+
+fn insert(node: &mut Node, key: &str, value: Node, place: &Place) -> Result<(), String> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let target = match &mut node.kind {
+        Kind::Map(entries) => {
+            if !entries.iter().any(|entry| entry.key == first) {
+                let empty = Node { kind: Kind::Map(Vec::new()), place: place.clone() };
+                entries.push(Entry { key: first.into(), key_place: place.clone(), value: empty });
+            }
+            entries.iter_mut().find(|entry| entry.key == first).map(|entry| {
+                entry.key_place = place.clone();
+                &mut entry.value
+            })
+        }
+        Kind::List(items) => first.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+        _ => None,
+    }
+    .ok_or_else(|| format!("`{first}` is not inside a map or a list"))?;
+    match rest {
+        None => *target = value,
+        Some(rest) => {
+            if !matches!(target.kind, Kind::Map(_) | Kind::List(_)) {
+                *target = Node { kind: Kind::Map(Vec::new()), place: place.clone() };
+            }
+            insert(target, rest, value, place)?;
+        }
+    }
+    Ok(())
+}
+
+fn relocate(node: &mut Node, place: &Place) {
+    node.place = place.clone();
+    match &mut node.kind {
+        Kind::List(items) => items.iter_mut().for_each(|item| relocate(item, place)),
+        Kind::Map(entries) => entries.iter_mut().for_each(|entry| {
+            entry.key_place = place.clone();
+            relocate(&mut entry.value, place);
+        }),
+        _ => {}
+    }
+}

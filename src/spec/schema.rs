@@ -1,0 +1,308 @@
+//! Every key of a spec, its default and its range.
+
+use std::path::PathBuf;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use crate::run::metric::{Measure, MetricKey, Split};
+use crate::spec::short_forms::{DeviceChoice, FrozenLayers, ImageSize};
+
+/// One experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The experiment; runs of one experiment are listed together.
+    #[garde(length(min = 1, max = 80), custom(plain_name))]
+    pub name: String,
+    /// Every random draw is a function of this number and what is drawn.
+    #[serde(default)]
+    #[garde(skip)]
+    pub seed: u64,
+    /// `auto`, `cpu`, `cuda` or `cuda:1`.
+    #[serde(default)]
+    #[garde(skip)]
+    pub device: DeviceChoice,
+    #[garde(dive)]
+    pub data: Data,
+    #[garde(dive)]
+    pub model: Model,
+    /// Random changes to training images.
+    #[serde(default)]
+    #[garde(skip)]
+    pub augment: Augment,
+    #[serde(default)]
+    #[garde(dive)]
+    pub optimizer: Optimizer,
+    /// Inferred from the head when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub loss: Option<Loss>,
+    /// Passes over the training images.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub epochs: u32,
+    #[serde(default)]
+    #[garde(skip)]
+    pub checkpoint: Checkpoint,
+    /// A point of `train.loss` every so many optimizer steps.
+    #[serde(default = "default_log_every")]
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub log_every: u32,
+}
+
+/// The images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// A folder with one folder a class, relative to the spec file.
+    #[garde(skip)]
+    pub train: PathBuf,
+    /// Measured after every epoch; chooses the best checkpoint.
+    #[garde(skip)]
+    pub valid: PathBuf,
+    /// Measured once, at the end, with the best checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub test: Option<PathBuf>,
+    /// Pixels, `96` or `[height, width]`; images are squashed to it.
+    #[garde(dive)]
+    pub image_size: ImageSize,
+    /// How images are resized; by default as the weights were trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub resize: Option<Resize>,
+    /// Images a step.
+    #[serde(default = "default_batch_size")]
+    #[garde(range(min = 1, max = 65_536))]
+    pub batch_size: u32,
+    /// What to do with a file that cannot be decoded.
+    #[serde(default)]
+    #[garde(skip)]
+    pub on_bad_image: OnBadImage,
+}
+
+/// Resampling filters; bilinear and bicubic are antialiased as Pillow's are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    Nearest,
+    Bilinear,
+    Bicubic,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadImage {
+    /// Stop before training and name every bad file.
+    #[default]
+    Error,
+    /// Leave it out; it is named, counted and stored.
+    Skip,
+}
+
+/// The network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    #[garde(skip)]
+    pub backbone: BackboneName,
+    #[serde(default)]
+    #[garde(skip)]
+    pub weights: Weights,
+    /// `15`, `all`, `none`, `{ through: NAME }` or `{ stages: 5 }`, counted as `xp summary` lists them.
+    #[serde(default)]
+    #[garde(skip)]
+    pub frozen_layers: FrozenLayers,
+    #[serde(default)]
+    #[garde(skip)]
+    pub batch_norm: BatchNormMode,
+    /// What stands on the backbone; the last layer decides the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(length(min = 1, max = 32), dive)]
+    pub head: Option<Vec<HeadLayer>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackboneName {
+    EfficientnetLite0,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weights {
+    /// The registry's default source.
+    #[default]
+    Imagenet,
+    /// The family's published initialisation.
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchNormMode {
+    /// Inference mode everywhere; scale and shift do not train either, as Keras' `trainable = False`.
+    #[default]
+    Frozen,
+    /// Batch statistics and trained scale and shift in the layers that train.
+    Train,
+}
+
+/// One layer of the head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HeadLayer {
+    GlobalAveragePool,
+    Flatten,
+    /// The fraction of activations dropped while training.
+    Dropout(#[garde(range(min = 0.0, max = 0.99))] f64),
+    Dense(#[garde(dive)] Dense),
+}
+
+/// A fully connected layer: glorot-uniform kernel, zero bias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Dense {
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub units: u32,
+    #[garde(skip)]
+    pub activation: Activation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    Relu,
+    Softmax,
+    Sigmoid,
+}
+
+/// Random changes to training images, drawn anew for every epoch and image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augment {
+    /// Mirror left and right with probability one half.
+    #[serde(default)]
+    pub horizontal_flip: bool,
+}
+
+impl Augment {
+    /// Whether anything is drawn at all.
+    pub fn draws(&self) -> bool {
+        self.horizontal_flip
+    }
+}
+
+/// The optimizer, by Keras' formulas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Optimizer {
+    Sgd(#[garde(dive)] Sgd),
+    Adam(#[garde(dive)] Adam),
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::Adam(Adam { learning_rate: 1e-3, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 })
+    }
+}
+
+impl Optimizer {
+    pub fn learning_rate(&self) -> f64 {
+        match self {
+            Self::Sgd(sgd) => sgd.learning_rate,
+            Self::Adam(adam) => adam.learning_rate,
+        }
+    }
+}
+
+/// `v = momentum · v − learning_rate · g; w += v`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Sgd {
+    #[garde(range(min = 1e-12, max = 1e3))]
+    pub learning_rate: f64,
+    #[serde(default)]
+    #[garde(range(min = 0.0, max = 0.9999))]
+    pub momentum: f64,
+}
+
+/// Adam with Keras' placement of epsilon: outside the bias correction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Adam {
+    #[garde(range(min = 1e-12, max = 1e3))]
+    pub learning_rate: f64,
+    #[serde(default = "default_beta_1")]
+    #[garde(range(min = 0.0, max = 0.999_999))]
+    pub beta_1: f64,
+    #[serde(default = "default_beta_2")]
+    #[garde(range(min = 0.0, max = 0.999_999_9))]
+    pub beta_2: f64,
+    #[serde(default = "default_epsilon")]
+    #[garde(range(min = 1e-16, max = 1.0))]
+    pub epsilon: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    CrossEntropy,
+    BinaryCrossEntropy,
+}
+
+/// Which epoch counts as the best; the best and the last checkpoint are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    #[serde(default)]
+    pub monitor: Monitor,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Monitor {
+    #[default]
+    #[serde(rename = "valid.loss")]
+    ValidLoss,
+    #[serde(rename = "valid.accuracy")]
+    ValidAccuracy,
+}
+
+impl Monitor {
+    pub fn key(self) -> MetricKey {
+        match self {
+            Self::ValidLoss => MetricKey::new(Split::Valid, Measure::Loss),
+            Self::ValidAccuracy => MetricKey::new(Split::Valid, Measure::Accuracy),
+        }
+    }
+}
+
+/// Names become parts of run names, so they must be easy to type in a shell.
+fn plain_name(name: &str, _: &()) -> garde::Result {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.chars().all(plain) && !name.starts_with(['.', '_', '-']) {
+        Ok(())
+    } else {
+        Err(garde::Error::new("may hold letters, digits, `.`, `_` and `-`, and starts with a letter or digit"))
+    }
+}
+
+fn default_batch_size() -> u32 {
+    32
+}
+
+fn default_log_every() -> u32 {
+    10
+}
+
+fn default_beta_1() -> f64 {
+    0.9
+}
+
+fn default_beta_2() -> f64 {
+    0.999
+}
+
+fn default_epsilon() -> f64 {
+    1e-7
+}

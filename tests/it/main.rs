@@ -1,0 +1,3 @@
+//! Tests through the built binary.
+
+mod cli_check;

@@ -4,6 +4,14 @@
 
 pub mod run;
 
+pub mod settings;
 pub mod spec;
+
+pub mod data;
+pub mod models;
+pub mod store;
+pub mod weights;
+
+pub mod train;
 
 pub mod cli;

@@ -1,0 +1,15 @@
+//! What is told about runs: structs in; text, JSON or a picture out.
+//!
+//! Prints nothing, reads nothing and writes no file; it knows [`crate::run`] and no other layer.
+
+pub mod compare;
+pub mod curve;
+pub mod detail;
+pub mod json;
+pub mod list;
+mod number;
+pub mod plot;
+#[cfg(test)]
+mod sample;
+mod table;
+mod time;

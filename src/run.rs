@@ -3,6 +3,7 @@
 //! Plain data without I/O, without burn and without a database.
 
 pub mod detail;
+pub mod draw;
 pub mod event;
 pub mod id;
 pub mod metric;

@@ -98,6 +98,12 @@ pub enum Event {
         points: Vec<(MetricKey, Point)>,
     },
     CheckpointSaved(SavedCheckpoint),
+    /// All epochs are done. The first hash must equal [`ModelFacts::frozen_hash`].
+    Trained {
+        frozen_hash: String,
+        /// Hash of every tensor that trained.
+        trained_hash: String,
+    },
     /// The test metrics of the best checkpoint.
     Tested {
         points: Vec<(MetricKey, Point)>,

@@ -29,16 +29,12 @@ impl Store {
 }
 
 /// Reads a run's artifacts by path.
-pub(crate) async fn select(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Vec<Artifact>, StoreError> {
-    let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
-        "SELECT kind, path, n_bytes, hash FROM artifacts WHERE run_id = $1 ORDER BY path",
-    )
-    .bind(id.as_str())
-    .fetch_all(&mut **tx)
-    .await?;
+pub(crate) async fn select(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<Artifact>, StoreError> {
+    let rows: Vec<(String, String, i64, String)> =
+        sqlx::query_as("SELECT kind, path, n_bytes, hash FROM artifacts WHERE run_id = $1 ORDER BY path")
+            .bind(id.as_str())
+            .fetch_all(&mut **tx)
+            .await?;
     let artifact = |(kind, path, n_bytes, hash): (String, String, i64, String)| Artifact {
         kind,
         path: PathBuf::from(path),

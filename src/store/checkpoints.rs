@@ -43,11 +43,7 @@ impl Store {
     }
 
     /// Records that the files of these epochs' checkpoints are gone.
-    pub async fn mark_checkpoints_deleted(
-        &self,
-        id: &RunId,
-        epochs: &[u32],
-    ) -> Result<(), StoreError> {
+    pub async fn mark_checkpoints_deleted(&self, id: &RunId, epochs: &[u32]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         for epoch in epochs {
             sqlx::query("UPDATE checkpoints SET deleted = TRUE WHERE run_id = $1 AND epoch = $2")
@@ -78,10 +74,7 @@ struct CheckpointRow {
 }
 
 /// Reads a run's checkpoints by epoch.
-pub(crate) async fn select(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Vec<CheckpointRecord>, StoreError> {
+pub(crate) async fn select(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<CheckpointRecord>, StoreError> {
     let rows: Vec<CheckpointRow> = sqlx::query_as(
         "SELECT epoch, step, path, n_bytes, manifest_hash, monitor_value, deleted
         FROM checkpoints WHERE run_id = $1 ORDER BY epoch",

@@ -30,8 +30,7 @@ impl Store {
     /// Any number of processes may do so at once: the first to hold the lock file beside the database migrates it.
     pub async fn open(db_path: &Path) -> Result<Self, StoreError> {
         if let Some(folder) = db_path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
+            std::fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
         }
         let migration_lock = lock_beside(db_path).await?;
         let pool = SqlitePoolOptions::new()
@@ -60,8 +59,7 @@ impl Store {
 
     /// Reads the whole database for damage; empty when it is sound.
     pub async fn integrity_check(&self) -> Result<Vec<String>, StoreError> {
-        let lines: Vec<String> =
-            sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.pool).await?;
+        let lines: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&self.pool).await?;
         let mut problems: Vec<String> = lines.into_iter().filter(|line| line != "ok").collect();
         for row in sqlx::query("PRAGMA foreign_key_check").fetch_all(&self.pool).await? {
             let (table, parent): (String, String) = (row.try_get(0)?, row.try_get(2)?);

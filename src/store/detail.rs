@@ -13,11 +13,7 @@ use crate::store::{StoreError, artifacts, checkpoints, facts};
 
 impl Store {
     /// Reads a run with everything but its points.
-    pub async fn run_detail(
-        &self,
-        id: &RunId,
-        observer: &Observer<'_>,
-    ) -> Result<RunDetail, StoreError> {
+    pub async fn run_detail(&self, id: &RunId, observer: &Observer<'_>) -> Result<RunDetail, StoreError> {
         let summary = self.run_summary(id, observer).await?;
         let mut tx = self.pool.begin().await?;
         let (host, pid, spec_yaml, resolved_json) = sqlx::query_as(
@@ -45,30 +41,21 @@ impl Store {
     }
 }
 
-async fn environment(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<BTreeMap<String, String>, StoreError> {
-    let rows: Vec<(String, String)> =
-        sqlx::query_as("SELECT name, value FROM run_environment WHERE run_id = $1")
-            .bind(id.as_str())
-            .fetch_all(&mut **tx)
-            .await?;
+async fn environment(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<BTreeMap<String, String>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as("SELECT name, value FROM run_environment WHERE run_id = $1")
+        .bind(id.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(rows.into_iter().collect())
 }
 
-async fn events(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Vec<StateChange>, StoreError> {
-    let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT at_ms, state FROM run_events WHERE run_id = $1 ORDER BY id")
-            .bind(id.as_str())
-            .fetch_all(&mut **tx)
-            .await?;
-    let change = |(at_ms, state): (i64, String)| {
-        Ok(StateChange { at_ms, state: state_from_text(&state, id.as_str())? })
-    };
+async fn events(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<StateChange>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as("SELECT at_ms, state FROM run_events WHERE run_id = $1 ORDER BY id")
+        .bind(id.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
+    let change =
+        |(at_ms, state): (i64, String)| Ok(StateChange { at_ms, state: state_from_text(&state, id.as_str())? });
     rows.into_iter().map(change).collect()
 }
 
@@ -112,11 +99,8 @@ mod tests {
                 n_bytes,
                 hash: "p".to_owned(),
             };
-            let error = RunError {
-                message: "out of memory".to_owned(),
-                cause: Some("batch of 4096".to_owned()),
-                place: None,
-            };
+            let error =
+                RunError { message: "out of memory".to_owned(), cause: Some("batch of 4096".to_owned()), place: None };
             store.create_run(&run).await.unwrap();
             for _ in 0..2 {
                 store.set_data_facts(&run.id, &data).await.unwrap();

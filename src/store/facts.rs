@@ -15,10 +15,7 @@ impl Store {
     /// Records what the data turned out to be, in place of what was recorded before.
     pub async fn set_data_facts(&self, id: &RunId, facts: &DataFacts) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        for delete in [
-            "DELETE FROM data_classes WHERE run_id = $1",
-            "DELETE FROM data_splits WHERE run_id = $1",
-        ] {
+        for delete in ["DELETE FROM data_classes WHERE run_id = $1", "DELETE FROM data_splits WHERE run_id = $1"] {
             sqlx::query(delete).bind(id.as_str()).execute(&mut *tx).await?;
         }
         for (label, name) in (0_i64..).zip(&facts.classes) {
@@ -30,15 +27,13 @@ impl Store {
                 .await?;
         }
         for facts in &facts.splits {
-            sqlx::query(
-                "INSERT INTO data_splits (run_id, split, n_images, hash) VALUES ($1, $2, $3, $4)",
-            )
-            .bind(id.as_str())
-            .bind(facts.split.as_str())
-            .bind(facts.n_images.cast_signed())
-            .bind(&facts.hash)
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query("INSERT INTO data_splits (run_id, split, n_images, hash) VALUES ($1, $2, $3, $4)")
+                .bind(id.as_str())
+                .bind(facts.split.as_str())
+                .bind(facts.n_images.cast_signed())
+                .bind(&facts.hash)
+                .execute(&mut *tx)
+                .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -68,22 +63,16 @@ impl Store {
     }
 
     /// Records images that were left out.
-    pub async fn add_skipped(
-        &self,
-        id: &RunId,
-        skipped: &[SkippedInput],
-    ) -> Result<(), StoreError> {
+    pub async fn add_skipped(&self, id: &RunId, skipped: &[SkippedInput]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         for input in skipped {
-            sqlx::query(
-                "INSERT INTO skipped_inputs (run_id, split, path, reason) VALUES ($1, $2, $3, $4)",
-            )
-            .bind(id.as_str())
-            .bind(input.split.as_str())
-            .bind(input.path.to_string_lossy().into_owned())
-            .bind(&input.reason)
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query("INSERT INTO skipped_inputs (run_id, split, path, reason) VALUES ($1, $2, $3, $4)")
+                .bind(id.as_str())
+                .bind(input.split.as_str())
+                .bind(input.path.to_string_lossy().into_owned())
+                .bind(&input.reason)
+                .execute(&mut *tx)
+                .await?;
         }
         Ok(tx.commit().await?)
     }
@@ -101,15 +90,11 @@ impl Store {
 }
 
 /// Reads the data's facts; `None` until they were recorded.
-pub(crate) async fn data(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Option<DataFacts>, StoreError> {
-    let classes: Vec<String> =
-        sqlx::query_scalar("SELECT name FROM data_classes WHERE run_id = $1 ORDER BY label")
-            .bind(id.as_str())
-            .fetch_all(&mut **tx)
-            .await?;
+pub(crate) async fn data(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Option<DataFacts>, StoreError> {
+    let classes: Vec<String> = sqlx::query_scalar("SELECT name FROM data_classes WHERE run_id = $1 ORDER BY label")
+        .bind(id.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
     let rows: Vec<(String, i64, String)> =
         sqlx::query_as("SELECT split, n_images, hash FROM data_splits WHERE run_id = $1")
             .bind(id.as_str())
@@ -126,10 +111,7 @@ pub(crate) async fn data(
 }
 
 /// Reads the network's facts; `None` until they were recorded.
-pub(crate) async fn model(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Option<ModelFacts>, StoreError> {
+pub(crate) async fn model(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Option<ModelFacts>, StoreError> {
     let row: Option<(String, i64, i64, i64, String, String)> = sqlx::query_as(
         "SELECT weights_hash, n_parameters, n_trained_parameters, n_frozen_layers, cut, frozen_hash
         FROM model_facts WHERE run_id = $1",
@@ -148,16 +130,12 @@ pub(crate) async fn model(
 }
 
 /// Reads the images left out, in the order they were recorded.
-pub(crate) async fn skipped(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Vec<SkippedInput>, StoreError> {
-    let rows: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT split, path, reason FROM skipped_inputs WHERE run_id = $1 ORDER BY id",
-    )
-    .bind(id.as_str())
-    .fetch_all(&mut **tx)
-    .await?;
+pub(crate) async fn skipped(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<SkippedInput>, StoreError> {
+    let rows: Vec<(String, String, String)> =
+        sqlx::query_as("SELECT split, path, reason FROM skipped_inputs WHERE run_id = $1 ORDER BY id")
+            .bind(id.as_str())
+            .fetch_all(&mut **tx)
+            .await?;
     let input = |(split, path, reason): (String, String, String)| {
         let split = split_from_text(&split, id)?;
         Ok(SkippedInput { split, path: PathBuf::from(path), reason })
@@ -166,24 +144,16 @@ pub(crate) async fn skipped(
 }
 
 /// Reads the warnings, in the order they were recorded.
-pub(crate) async fn warnings(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<Vec<RunWarning>, StoreError> {
-    let rows: Vec<(i64, String)> =
-        sqlx::query_as("SELECT at_ms, text FROM run_warnings WHERE run_id = $1 ORDER BY id")
-            .bind(id.as_str())
-            .fetch_all(&mut **tx)
-            .await?;
+pub(crate) async fn warnings(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<RunWarning>, StoreError> {
+    let rows: Vec<(i64, String)> = sqlx::query_as("SELECT at_ms, text FROM run_warnings WHERE run_id = $1 ORDER BY id")
+        .bind(id.as_str())
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(rows.into_iter().map(|(at_ms, text)| RunWarning { at_ms, text }).collect())
 }
 
 fn split_from_text(text: &str, id: &RunId) -> Result<Split, StoreError> {
-    [Split::Train, Split::Valid, Split::Test]
-        .into_iter()
-        .find(|split| split.as_str() == text)
-        .ok_or_else(|| StoreError::Corrupt {
-            what: format!("the data of the run {id}"),
-            reason: format!("unknown split {text:?}"),
-        })
+    [Split::Train, Split::Valid, Split::Test].into_iter().find(|split| split.as_str() == text).ok_or_else(|| {
+        StoreError::Corrupt { what: format!("the data of the run {id}"), reason: format!("unknown split {text:?}") }
+    })
 }

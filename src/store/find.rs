@@ -21,10 +21,8 @@ impl Store {
             sqlx::query_as("SELECT id, name FROM runs ORDER BY created_at_ms DESC, id DESC")
                 .fetch_all(&self.pool)
                 .await?;
-        let newest_first: Vec<Candidate> = rows
-            .into_iter()
-            .map(|(id, name)| Candidate { id: RunId::from_stored(id), name })
-            .collect();
+        let newest_first: Vec<Candidate> =
+            rows.into_iter().map(|(id, name)| Candidate { id: RunId::from_stored(id), name }).collect();
         choose(query, &newest_first).cloned()
     }
 }
@@ -44,23 +42,18 @@ fn choose<'a>(query: &str, newest_first: &'a [Candidate]) -> Result<&'a RunId, S
     if let Some(run) = exact.or_else(|| newest_first.iter().find(|run| run.name == query)) {
         return Ok(&run.id);
     }
-    let matches: Vec<&Candidate> =
-        newest_first.iter().filter(|run| matches_in_part(run, query)).collect();
+    let matches: Vec<&Candidate> = newest_first.iter().filter(|run| matches_in_part(run, query)).collect();
     match matches[..] {
         [] => Err(not_found()),
         [run] => Ok(&run.id),
-        _ => Err(StoreError::Ambiguous {
-            query: query.to_owned(),
-            candidates: matches.into_iter().cloned().collect(),
-        }),
+        _ => Err(StoreError::Ambiguous { query: query.to_owned(), candidates: matches.into_iter().cloned().collect() }),
     }
 }
 
 fn matches_in_part(run: &Candidate, query: &str) -> bool {
     let (id, part) = (run.id.as_str().as_bytes(), query.as_bytes());
     let n = part.len();
-    let in_id = n <= id.len()
-        && (id[..n].eq_ignore_ascii_case(part) || id[id.len() - n..].eq_ignore_ascii_case(part));
+    let in_id = n <= id.len() && (id[..n].eq_ignore_ascii_case(part) || id[id.len() - n..].eq_ignore_ascii_case(part));
     in_id || run.name.starts_with(query)
 }
 

@@ -36,20 +36,12 @@ pub struct RunFilter {
 
 impl Store {
     /// Reads runs, newest first, in five queries however many there are.
-    pub async fn list_runs(
-        &self,
-        filter: &RunFilter,
-        observer: &Observer<'_>,
-    ) -> Result<Vec<RunSummary>, StoreError> {
+    pub async fn list_runs(&self, filter: &RunFilter, observer: &Observer<'_>) -> Result<Vec<RunSummary>, StoreError> {
         self.observed(&Selection::Filter(filter), observer).await
     }
 
     /// Reads these runs, in the order asked; an id that is not there is [`StoreError::NoSuchRun`].
-    pub async fn run_summaries(
-        &self,
-        ids: &[RunId],
-        observer: &Observer<'_>,
-    ) -> Result<Vec<RunSummary>, StoreError> {
+    pub async fn run_summaries(&self, ids: &[RunId], observer: &Observer<'_>) -> Result<Vec<RunSummary>, StoreError> {
         let mut by_id = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(MAX_IDS) {
             for run in self.observed(&Selection::Ids(ids), observer).await? {
@@ -57,17 +49,11 @@ impl Store {
             }
         }
         let found = |id: &RunId| by_id.get(id).cloned();
-        ids.iter()
-            .map(|id| found(id).ok_or_else(|| StoreError::NoSuchRun { id: id.clone() }))
-            .collect()
+        ids.iter().map(|id| found(id).ok_or_else(|| StoreError::NoSuchRun { id: id.clone() })).collect()
     }
 
     /// Reads one run.
-    pub async fn run_summary(
-        &self,
-        id: &RunId,
-        observer: &Observer<'_>,
-    ) -> Result<RunSummary, StoreError> {
+    pub async fn run_summary(&self, id: &RunId, observer: &Observer<'_>) -> Result<RunSummary, StoreError> {
         let runs = self.observed(&Selection::Ids(std::slice::from_ref(id)), observer).await?;
         runs.into_iter().next().ok_or_else(|| StoreError::NoSuchRun { id: id.clone() })
     }
@@ -82,12 +68,10 @@ impl Store {
         observer: &Observer<'_>,
     ) -> Result<Vec<RunSummary>, StoreError> {
         let mut runs = self.recorded(selection).await?;
-        let suspects: Vec<RunId> =
-            runs.iter().filter(|run| seems_dead(run, observer)).map(|run| run.id()).collect();
+        let suspects: Vec<RunId> = runs.iter().filter(|run| seems_dead(run, observer)).map(|run| run.id()).collect();
         for suspects in suspects.chunks(MAX_IDS) {
             let again = self.recorded(&Selection::Ids(suspects)).await?;
-            let mut again: HashMap<RunId, RecordedRun> =
-                again.into_iter().map(|run| (run.id(), run)).collect();
+            let mut again: HashMap<RunId, RecordedRun> = again.into_iter().map(|run| (run.id(), run)).collect();
             for run in &mut runs {
                 if let Some(mut again) = again.remove(&run.summary.id) {
                     if again.is_running() && silent(&again, observer) {
@@ -221,10 +205,7 @@ struct RunRow {
     error_place: Option<String>,
 }
 
-async fn rows(
-    tx: &mut Transaction<'_, Sqlite>,
-    selection: &Selection<'_>,
-) -> Result<Vec<RecordedRun>, StoreError> {
+async fn rows(tx: &mut Transaction<'_, Sqlite>, selection: &Selection<'_>) -> Result<Vec<RecordedRun>, StoreError> {
     let mut query = QueryBuilder::new(
         "SELECT id, name, experiment, state, host, created_at_ms, ended_at_ms, heartbeat_at_ms,
             fingerprint, run_group, error_message, error_cause, error_place

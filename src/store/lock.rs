@@ -29,8 +29,7 @@ impl RunLock {
         let failed = |source| StoreError::Io { path: path.clone(), source };
         std::fs::create_dir_all(run_dir).map_err(failed)?;
         let mut options = OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        let file = options.create(true).truncate(false).write(true).open(&path).map_err(failed)?;
         for attempt in 1..=N_ATTEMPTS {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),

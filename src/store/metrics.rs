@@ -13,34 +13,21 @@ use crate::store::list::Selection;
 
 impl Store {
     /// Adds points of single optimizer steps.
-    pub async fn append_step_points(
-        &self,
-        id: &RunId,
-        points: &[(MetricKey, Point)],
-    ) -> Result<(), StoreError> {
+    pub async fn append_step_points(&self, id: &RunId, points: &[(MetricKey, Point)]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         append(&mut tx, id, Resolution::Step, points).await?;
         Ok(tx.commit().await?)
     }
 
     /// Adds what was measured on the test split, at the epoch of the checkpoint that was measured.
-    pub async fn add_test_points(
-        &self,
-        id: &RunId,
-        points: &[(MetricKey, Point)],
-    ) -> Result<(), StoreError> {
+    pub async fn add_test_points(&self, id: &RunId, points: &[(MetricKey, Point)]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         append(&mut tx, id, Resolution::Epoch, points).await?;
         Ok(tx.commit().await?)
     }
 
     /// Reads a series in the order it was written; empty when there is none.
-    pub async fn points(
-        &self,
-        id: &RunId,
-        key: MetricKey,
-        resolution: Resolution,
-    ) -> Result<Vec<Point>, StoreError> {
+    pub async fn points(&self, id: &RunId, key: MetricKey, resolution: Resolution) -> Result<Vec<Point>, StoreError> {
         let datas: Vec<Vec<u8>> = sqlx::query_scalar(
             "SELECT data FROM point_blocks JOIN series ON series.id = point_blocks.series_id
             WHERE run_id = $1 AND resolution = $2 AND name = $3 ORDER BY block",
@@ -185,12 +172,11 @@ async fn append_to_blocks(
     series_id: i64,
     points: &[Point],
 ) -> Result<(), StoreError> {
-    let last: Option<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT block, data FROM point_blocks WHERE series_id = $1 ORDER BY block DESC LIMIT 1",
-    )
-    .bind(series_id)
-    .fetch_optional(&mut **tx)
-    .await?;
+    let last: Option<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT block, data FROM point_blocks WHERE series_id = $1 ORDER BY block DESC LIMIT 1")
+            .bind(series_id)
+            .fetch_optional(&mut **tx)
+            .await?;
     let (first_block, mut open) = match last {
         Some((block, data)) => (block, decode(&data, id, key)?),
         None => (0, Vec::new()),
@@ -211,10 +197,8 @@ async fn append_to_blocks(
 }
 
 fn decode(data: &[u8], id: &RunId, key: MetricKey) -> Result<Vec<Point>, StoreError> {
-    blocks::decode(data).map_err(|reason| StoreError::Corrupt {
-        what: format!("the points of {key} of the run {id}"),
-        reason,
-    })
+    blocks::decode(data)
+        .map_err(|reason| StoreError::Corrupt { what: format!("the points of {key} of the run {id}"), reason })
 }
 
 fn resolution_text(resolution: Resolution) -> &'static str {
@@ -234,8 +218,7 @@ mod tests {
         wait(async {
             let (_folder, store) = sample::store().await;
             store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
-            let points: Vec<Point> =
-                (0..3_000).map(|i| Point { step: i, ..point(1, i as f64) }).collect();
+            let points: Vec<Point> = (0..3_000).map(|i| Point { step: i, ..point(1, i as f64) }).collect();
             for chunk in points.chunks(700) {
                 let keyed: Vec<_> = chunk.iter().map(|point| (VALID_LOSS, *point)).collect();
                 store.append_step_points(&id("A"), &keyed).await.unwrap();
@@ -244,15 +227,12 @@ mod tests {
             assert_eq!(read, points);
             let none = store.points(&id("A"), VALID_LOSS, Resolution::Epoch).await.unwrap();
             assert_eq!(none, []);
-            let blocks: Vec<(i64, Vec<u8>)> =
-                sqlx::query_as("SELECT block, data FROM point_blocks ORDER BY block")
-                    .fetch_all(&store.pool)
-                    .await
-                    .unwrap();
-            let lengths: Vec<_> = blocks
-                .iter()
-                .map(|(block, data)| (*block, blocks::decode(data).unwrap().len()))
-                .collect();
+            let blocks: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT block, data FROM point_blocks ORDER BY block")
+                .fetch_all(&store.pool)
+                .await
+                .unwrap();
+            let lengths: Vec<_> =
+                blocks.iter().map(|(block, data)| (*block, blocks::decode(data).unwrap().len())).collect();
             assert_eq!(lengths, [(0, 1024), (1, 1024), (2, 952)]);
         });
     }
@@ -305,10 +285,7 @@ mod tests {
             store.append_step_points(&id("A"), &[(VALID_LOSS, point(1, 0.5))]).await.unwrap();
             sqlx::query("UPDATE point_blocks SET data = x'0105'").execute(&store.pool).await.unwrap();
             let error = store.points(&id("A"), VALID_LOSS, Resolution::Step).await.unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "read the points of valid.loss of the run A: 5 points do not fit in 0 bytes"
-            );
+            assert_eq!(error.to_string(), "read the points of valid.loss of the run A: 5 points do not fit in 0 bytes");
         });
     }
 }

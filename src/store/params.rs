@@ -48,9 +48,7 @@ pub(crate) async fn select(
 ) -> Result<HashMap<String, BTreeMap<String, Value>>, StoreError> {
     let names = names(tx).await?;
     let values = values(tx, selection).await?;
-    let mut query = QueryBuilder::new(
-        "SELECT run_id, string_agg(name_id || ' ' || value_id, ' ') FROM run_params",
-    );
+    let mut query = QueryBuilder::new("SELECT run_id, string_agg(name_id || ' ' || value_id, ' ') FROM run_params");
     selection.push_where(&mut query, "run_id");
     query.push(" GROUP BY run_id");
     let rows: Vec<(String, String)> = query.build_query_as().fetch_all(&mut **tx).await?;
@@ -85,10 +83,9 @@ async fn values(
     rows.into_iter()
         .map(|(id, json)| match serde_json::from_str(&json) {
             Ok(value) => Ok((id, value)),
-            Err(error) => Err(StoreError::Corrupt {
-                what: format!("the parameter value {json:?}"),
-                reason: error.to_string(),
-            }),
+            Err(error) => {
+                Err(StoreError::Corrupt { what: format!("the parameter value {json:?}"), reason: error.to_string() })
+            }
         })
         .collect()
 }
@@ -137,10 +134,8 @@ mod tests {
                 let summary = store.run_summary(&run.id, &observer).await.unwrap();
                 assert_eq!(summary.params, params);
             }
-            let n_values: i64 = sqlx::query_scalar("SELECT count(*) FROM param_values")
-                .fetch_one(&store.pool)
-                .await
-                .unwrap();
+            let n_values: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM param_values").fetch_one(&store.pool).await.unwrap();
             assert_eq!(n_values, 8);
         });
     }

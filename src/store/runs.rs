@@ -76,12 +76,7 @@ impl Store {
     }
 
     /// Records what the run is the same as: in everything, and in everything but the seed.
-    pub async fn set_fingerprint(
-        &self,
-        id: &RunId,
-        fingerprint: &str,
-        group: &str,
-    ) -> Result<(), StoreError> {
+    pub async fn set_fingerprint(&self, id: &RunId, fingerprint: &str, group: &str) -> Result<(), StoreError> {
         let update = sqlx::query("UPDATE runs SET fingerprint = $2, run_group = $3 WHERE id = $1")
             .bind(id.as_str())
             .bind(fingerprint)
@@ -92,9 +87,7 @@ impl Store {
 
     /// Records a sign of life.
     pub async fn heartbeat(&self, id: &RunId, at_ms: i64) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE runs SET heartbeat_at_ms = $2 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(at_ms);
+        let update = sqlx::query("UPDATE runs SET heartbeat_at_ms = $2 WHERE id = $1").bind(id.as_str()).bind(at_ms);
         let done = update.execute(&self.pool).await?;
         require_a_row(id, done.rows_affected())
     }
@@ -102,12 +95,7 @@ impl Store {
     /// Records the run's ending, which must happen before its lock is released.
     ///
     /// Fails with [`StoreError::NotRunning`] unless the run is recorded as running.
-    pub async fn finish_run(
-        &self,
-        id: &RunId,
-        ending: &Ending,
-        at_ms: i64,
-    ) -> Result<(), StoreError> {
+    pub async fn finish_run(&self, id: &RunId, ending: &Ending, at_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let state = recorded_state(&mut tx, id).await?;
         if state != State::Running {
@@ -141,14 +129,9 @@ pub(crate) fn state_from_text(text: &str, id: &str) -> Result<State, StoreError>
     text.parse().map_err(|reason| StoreError::Corrupt { what: format!("the run {id}"), reason })
 }
 
-async fn settle_name(
-    tx: &mut Transaction<'_, Sqlite>,
-    name: &RunName,
-) -> Result<String, StoreError> {
+async fn settle_name(tx: &mut Transaction<'_, Sqlite>, name: &RunName) -> Result<String, StoreError> {
     match name {
-        RunName::Chosen(name) if name_taken(tx, name).await? => {
-            Err(StoreError::NameTaken { name: name.clone() })
-        }
+        RunName::Chosen(name) if name_taken(tx, name).await? => Err(StoreError::NameTaken { name: name.clone() }),
         RunName::Chosen(name) => Ok(name.clone()),
         RunName::MadeUp(base) => {
             let mut name = base.clone();
@@ -164,18 +147,12 @@ async fn settle_name(
 }
 
 async fn name_taken(tx: &mut Transaction<'_, Sqlite>, name: &str) -> Result<bool, StoreError> {
-    let n: i64 = sqlx::query_scalar("SELECT count(*) FROM runs WHERE name = $1")
-        .bind(name)
-        .fetch_one(&mut **tx)
-        .await?;
+    let n: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM runs WHERE name = $1").bind(name).fetch_one(&mut **tx).await?;
     Ok(n > 0)
 }
 
-async fn insert_run(
-    tx: &mut Transaction<'_, Sqlite>,
-    run: &NewRun,
-    name: &str,
-) -> Result<(), StoreError> {
+async fn insert_run(tx: &mut Transaction<'_, Sqlite>, run: &NewRun, name: &str) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO runs (id, name, experiment, state, host, pid, created_at_ms, heartbeat_at_ms)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
@@ -213,14 +190,9 @@ async fn insert_event(
     Ok(())
 }
 
-async fn recorded_state(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-) -> Result<State, StoreError> {
-    let text: Option<String> = sqlx::query_scalar("SELECT state FROM runs WHERE id = $1")
-        .bind(id.as_str())
-        .fetch_optional(&mut **tx)
-        .await?;
+async fn recorded_state(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<State, StoreError> {
+    let text: Option<String> =
+        sqlx::query_scalar("SELECT state FROM runs WHERE id = $1").bind(id.as_str()).fetch_optional(&mut **tx).await?;
     let text = text.ok_or_else(|| StoreError::NoSuchRun { id: id.clone() })?;
     state_from_text(&text, id.as_str())
 }
@@ -261,10 +233,7 @@ mod tests {
             store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
             store.finish_run(&id("A"), &Ending::Stopped, 5).await.unwrap();
             let error = store.finish_run(&id("A"), &Ending::Finished, 6).await.unwrap_err();
-            assert!(
-                matches!(error, StoreError::NotRunning { state: State::Stopped, .. }),
-                "{error}"
-            );
+            assert!(matches!(error, StoreError::NotRunning { state: State::Stopped, .. }), "{error}");
         });
     }
 

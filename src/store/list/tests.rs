@@ -4,9 +4,7 @@ use super::*;
 use crate::run::metric::Resolution;
 use crate::store::lock::RunLock;
 use crate::store::runs::Ending;
-use crate::store::sample::{
-    self, VALID_ACCURACY, VALID_LOSS, checkpoint, id, observer, point, wait,
-};
+use crate::store::sample::{self, VALID_ACCURACY, VALID_LOSS, checkpoint, id, observer, point, wait};
 
 #[test]
 fn a_run_is_told_from_its_start_to_its_end() {
@@ -52,8 +50,7 @@ fn a_run_is_told_from_its_start_to_its_end() {
 fn runs_are_listed_newest_first_and_filtered() {
     wait(async {
         let (folder, store) = sample::store().await;
-        for (id, experiment, created_at_ms) in
-            [("A", "cats", 3), ("B", "dogs", 1), ("C", "cats", 2), ("D", "cats", 3)]
+        for (id, experiment, created_at_ms) in [("A", "cats", 3), ("B", "dogs", 1), ("C", "cats", 2), ("D", "cats", 3)]
         {
             let mut run = sample::new_run(id, "owl", created_at_ms);
             run.experiment = experiment.to_owned();

@@ -1,0 +1,107 @@
+//! Bytes of a file to RGB pixels, as Pillow's `convert("RGB")` gives them.
+//!
+//! Alpha is dropped, not blended; 16-bit levels are divided by 256; palettes are expanded; an EXIF orientation is not
+//! applied. A file is all there or an error: nothing is filled in.
+
+mod jpeg;
+mod png_webp_bmp;
+
+use std::fmt;
+use std::panic::catch_unwind;
+
+use crate::data::panic;
+
+/// Pixels an image may have: twice the limit at which Pillow begins to warn, where it refuses.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// An image in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Rows, at least 1.
+    pub height: u32,
+    /// Columns, at least 1.
+    pub width: u32,
+    /// `height * width * 3` bytes, row by row, red first.
+    pub pixels_hwc: Vec<u8>,
+}
+
+/// Image formats that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Jpeg,
+    Png,
+    Webp,
+    Bmp,
+}
+
+/// Why bytes are no usable image.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("recognize the image: the file is empty")]
+    Empty,
+
+    #[error("recognize the image: the file does not begin as JPEG, PNG, WebP or BMP files do")]
+    UnknownFormat,
+
+    #[error("decode the {format} image: the file ends before the image does")]
+    Truncated { format: Format },
+
+    #[error("decode the {format} image: {width} x {height} pixels are more than {MAX_PIXELS}")]
+    TooLarge { format: Format, width: u32, height: u32 },
+
+    #[error("decode the {format} image: {reason}")]
+    Corrupt { format: Format, reason: String },
+
+    #[error("decode the {format} image: its decoder panicked: {reason}")]
+    Panicked { format: Format, reason: String },
+}
+
+/// Decodes a whole image file; its content decides the format.
+///
+/// Of an animation the first image is taken. Memory: at most 11 bytes a pixel beside the file.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+    let format = Format::of(bytes)?;
+    let decoded = catch_unwind(|| match format {
+        Format::Jpeg => jpeg::decode(bytes),
+        Format::Png | Format::Webp | Format::Bmp => png_webp_bmp::decode(format, bytes),
+    });
+    decoded.unwrap_or_else(|payload| Err(DecodeError::Panicked { format, reason: panic::text(&*payload) }))
+}
+
+impl Format {
+    fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
+        match bytes {
+            [] => Err(DecodeError::Empty),
+            [0xFF, 0xD8, 0xFF, ..] => Ok(Self::Jpeg),
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Ok(Self::Png),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok(Self::Webp),
+            [b'B', b'M', ..] => Ok(Self::Bmp),
+            _ => Err(DecodeError::UnknownFormat),
+        }
+    }
+
+    /// Refuses sizes that no image should have, before memory is taken for them.
+    fn check_size(self, width: u32, height: u32) -> Result<(), DecodeError> {
+        if width == 0 || height == 0 {
+            return Err(DecodeError::Corrupt { format: self, reason: "it has no pixels".into() });
+        }
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(DecodeError::TooLarge { format: self, width, height });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Webp => "WebP",
+            Self::Bmp => "BMP",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

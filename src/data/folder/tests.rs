@@ -1,0 +1,102 @@
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+
+use std::ffi::OsStr;
+
+use super::*;
+
+/// A folder with these files; a name that ends in a slash is a folder.
+fn folder(files: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for file in files {
+        let path = root.path().join(file);
+        if file.ends_with('/') {
+            std::fs::create_dir_all(path).unwrap();
+        } else {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"").unwrap();
+        }
+    }
+    root
+}
+
+fn paths(folder: &Folder) -> Vec<(&str, u32)> {
+    folder.files.iter().map(|file| (file.path.to_str().unwrap(), file.label)).collect()
+}
+
+#[test]
+fn classes_and_files_are_sorted_bytewise() {
+    let root = folder(&["b/2.png", "b/10.png", "a/z.JPG", "a/sub/x.webp", "a/a.jpeg", "Zoo/1.bmp", "é/1.Png"]);
+    let found = scan(root.path()).unwrap();
+    assert_eq!(found.classes, ["Zoo", "a", "b", "é"]);
+    let expected = [("Zoo/1.bmp", 0), ("a/a.jpeg", 1), ("a/sub/x.webp", 1), ("a/z.JPG", 1), ("b/10.png", 2)];
+    assert_eq!(paths(&found)[..5], expected);
+    assert_eq!(paths(&found)[5..], [("b/2.png", 2), ("é/1.Png", 3)]);
+    assert_eq!((found.n_other_files, found.other_file_example), (0, None));
+}
+
+#[test]
+fn other_files_are_counted_and_hidden_ones_are_not() {
+    let files =
+        ["a/1.png", "a/notes.txt", "b/1.png", "b/x.gif", "b/png", "c.txt", ".git/x.png", "a/.x.png", "a/.t/1.png"];
+    let root = folder(&files);
+    let found = scan(root.path()).unwrap();
+    assert_eq!(paths(&found), [("a/1.png", 0), ("b/1.png", 1)]);
+    assert_eq!(found.n_other_files, 4);
+    assert_eq!(found.other_file_example.unwrap().to_str(), Some("c.txt"));
+}
+
+#[test]
+fn symbolic_links_are_followed_and_loops_end() {
+    let root = folder(&["a/1.png", "b/sub/2.png"]);
+    let link = |to: &str, at: &str| symlink(to, root.path().join(at)).unwrap();
+    link("..", "b/sub/up");
+    link("../..", "b/sub/root");
+    link("nowhere", "b/gone.png");
+    link("nowhere", "b/gone");
+    link("self.png", "b/self.png");
+    link("b", "c");
+    let found = scan(root.path()).unwrap();
+    let expected = [("a/1.png", 0), ("b/gone.png", 1), ("b/self.png", 1), ("b/sub/2.png", 1)];
+    assert_eq!(paths(&found)[..4], expected);
+    assert_eq!(paths(&found)[4..], [("c/gone.png", 2), ("c/self.png", 2), ("c/sub/2.png", 2)]);
+
+    symlink(".", root.path().join("loop")).unwrap();
+    let error = scan(root.path()).unwrap_err();
+    assert!(matches!(&error, FolderError::EmptyClasses { classes, .. } if classes == &["loop"]), "{error}");
+}
+
+#[test]
+fn every_way_to_be_no_data_folder_has_its_error() {
+    let root = folder(&["file.png", "none/x.png", "none/y/z.png", "one/a/x.png", "empty/a/x.png", "empty/b/x.txt"]);
+    std::fs::create_dir_all(root.path().join("empty/c/sub")).unwrap();
+    let error = |name: &str| scan(&root.path().join(name)).unwrap_err();
+    assert!(matches!(error("missing"), FolderError::Missing { .. }));
+    assert!(matches!(error("file.png"), FolderError::NotAFolder { .. }));
+    assert!(matches!(error("none/y"), FolderError::NoClasses { n_images: 1, .. }));
+    assert!(matches!(error("one"), FolderError::OneClass { class, .. } if class == "a"));
+    let text = error("empty").to_string();
+    assert!(text.ends_with(r#"no .jpg/.jpeg/.png/.webp/.bmp file in "b", "c""#), "{text}");
+}
+
+#[test]
+fn names_that_are_not_utf8_are_an_error() {
+    let root = folder(&["a/1.png", "b/1.png"]);
+    let name = OsStr::from_bytes(b"caf\xe9");
+    // Some file systems refuse such names; then there is nothing to test.
+    if std::fs::create_dir(root.path().join(name)).is_ok() {
+        let error = scan(root.path()).unwrap_err();
+        assert!(matches!(&error, FolderError::NameNotUtf8 { path } if path.ends_with(name)), "{error}");
+    }
+}
+
+#[test]
+fn differing_classes_are_listed_on_both_sides() {
+    let (train, other) = (folder(&["a/1.png", "b/1.png", "c/1.png"]), folder(&["a/1.png", "d/1.png"]));
+    let (train, other) = (scan(train.path()).unwrap(), scan(other.path()).unwrap());
+    assert_eq!(same_classes(&train, &train), Ok(()));
+    let error = same_classes(&train, &other).unwrap_err();
+    assert_eq!((&error.missing[..], &error.extra[..]), (&["b".into(), "c".into()][..], &["d".into()][..]));
+    let text = error.to_string();
+    assert!(text.ends_with(r#": missing "b", "c"; extra "d""#), "{text}");
+}

@@ -1,0 +1,119 @@
+//! The walk through a data folder, in an order that only names decide.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::data::folder::{FolderError, IMAGE_EXTENSIONS, ImageFile};
+
+/// What stands directly in the root, and what the walk collects.
+pub struct Found {
+    pub classes: Vec<String>,
+    pub files: Vec<ImageFile>,
+    pub others: OtherFiles,
+    /// Images in the root itself; they count as other files.
+    pub n_images_outside: u64,
+}
+
+/// Files that are no images.
+#[derive(Default)]
+pub struct OtherFiles {
+    pub n: u64,
+    pub example: Option<PathBuf>,
+}
+
+impl OtherFiles {
+    fn add(&mut self, relative: &Path) {
+        self.n += 1;
+        self.example.get_or_insert_with(|| relative.to_owned());
+    }
+}
+
+/// Lists the folders in the root, which are the classes.
+pub fn classes(root: &Path) -> Result<Found, FolderError> {
+    match std::fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(FolderError::NotAFolder { path: root.to_owned() }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(FolderError::Missing { path: root.to_owned() }),
+        Err(source) => return Err(FolderError::Io { path: root.to_owned(), source }),
+    }
+    let mut found =
+        Found { classes: Vec::new(), files: Vec::new(), others: OtherFiles::default(), n_images_outside: 0 };
+    for name in entries(root)? {
+        match kind(root, Path::new(&name))? {
+            Kind::Folder => found.classes.push(name),
+            Kind::Image => {
+                found.n_images_outside += 1;
+                found.others.add(Path::new(&name));
+            }
+            Kind::Other => found.others.add(Path::new(&name)),
+        }
+    }
+    Ok(found)
+}
+
+/// Collects the images of one class, depth first, names sorted bytewise.
+pub fn images(
+    root: &Path,
+    class: &str,
+    label: u32,
+    files: &mut Vec<ImageFile>,
+    others: &mut OtherFiles,
+) -> Result<(), FolderError> {
+    // The root counts as seen, so that a class that links to it is empty and not a copy of the others.
+    let mut seen = HashSet::from([canonical(root)?]);
+    let mut pending = vec![PathBuf::from(class)];
+    while let Some(relative) = pending.pop() {
+        match kind(root, &relative)? {
+            Kind::Image => files.push(ImageFile { path: relative, label }),
+            Kind::Other => others.add(&relative),
+            Kind::Folder => {
+                let folder = root.join(&relative);
+                if seen.insert(canonical(&folder)?) {
+                    pending.extend(entries(&folder)?.iter().rev().map(|name| relative.join(name)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Kind {
+    Folder,
+    Image,
+    Other,
+}
+
+fn kind(root: &Path, relative: &Path) -> Result<Kind, FolderError> {
+    let path = root.join(relative);
+    let regular = match std::fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(Kind::Folder),
+        Ok(metadata) => metadata.is_file(),
+        // A link to nothing or to itself: reading it later says what is wrong with it.
+        Err(_) if path.is_symlink() => true,
+        Err(source) => return Err(FolderError::Io { path, source }),
+    };
+    let extension = relative.extension().and_then(OsStr::to_str).unwrap_or_default();
+    let is_image = regular && IMAGE_EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension));
+    Ok(if is_image { Kind::Image } else { Kind::Other })
+}
+
+/// The names in a folder, hidden ones aside, sorted bytewise.
+fn entries(folder: &Path) -> Result<Vec<String>, FolderError> {
+    let io = |source| FolderError::Io { path: folder.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        if name.as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        names.push(name.into_string().map_err(|name| FolderError::NameNotUtf8 { path: folder.join(name) })?);
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn canonical(folder: &Path) -> Result<PathBuf, FolderError> {
+    folder.canonicalize().map_err(|source| FolderError::Io { path: folder.to_owned(), source })
+}

@@ -1,0 +1,215 @@
+//! The images of one split: read once, hashed, and kept in memory as far as they fit.
+//!
+//! Owns which files are used and what their bytes were; the order in which a network sees them is for the loader.
+
+mod pass;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::data::decode::{DecodeError, decode};
+use crate::data::folder::quoted;
+use crate::data::resize::resize;
+use crate::run::event::SkippedInput;
+use crate::run::metric::Split;
+use crate::spec::schema::{OnBadImage, Resize};
+
+/// Bad files that an error lists; more are only counted.
+pub const MAX_LISTED_BAD_IMAGES: usize = 1000;
+
+/// How the images of a split are read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadSettings {
+    /// Pixels, at least 1.
+    pub height: u32,
+    /// Pixels, at least 1.
+    pub width: u32,
+    pub filter: Resize,
+    pub on_bad_image: OnBadImage,
+    /// Memory for resized pixels; images that do not fit are decoded whenever they are asked for.
+    pub cache_budget_bytes: u64,
+    /// Threads that read and decode; 0 counts as 1.
+    pub threads: usize,
+}
+
+/// Why a split could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// With `on_bad_image: skip` these are only files that could not be read at all.
+    #[error("read {n_bad} of {n_images} {split} images in {}, first {}", root.display(), first_of(bad))]
+    BadImages {
+        split: Split,
+        root: PathBuf,
+        n_images: u64,
+        n_bad: u64,
+        /// The first [`MAX_LISTED_BAD_IMAGES`], in the folder's order.
+        bad: Vec<BadImage>,
+    },
+
+    #[error("read any {split} image of {} in {}: every one was skipped", quoted(classes), root.display())]
+    ClassesLost { split: Split, root: PathBuf, classes: Vec<String>, skipped: Vec<SkippedInput> },
+
+    #[error("read the {split} images: stopped")]
+    Stopped { split: Split },
+
+    #[error("start threads that read images: {source}")]
+    Threads { source: rayon::ThreadPoolBuildError },
+}
+
+/// A file that is no usable image.
+#[derive(Debug)]
+pub struct BadImage {
+    /// Relative to the split's folder.
+    pub path: PathBuf,
+    pub fault: Fault,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("read the file: {0}")]
+    Unreadable(#[from] io::Error),
+
+    #[error(transparent)]
+    Undecodable(#[from] DecodeError),
+}
+
+/// Why the pixels of an image that was read before could not be had again.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("use {}: it has changed since the run began", path.display())]
+    Changed { path: PathBuf },
+
+    #[error("use {}, which was fine when the run began: {fault}", path.display())]
+    Bad { path: PathBuf, fault: Fault },
+
+    #[error("prepare image {index}: panicked: {reason}")]
+    Panicked { index: u32, reason: String },
+
+    #[error("start a thread that loads images: {source}")]
+    Threads { source: io::Error },
+
+    #[error("load images: the threads that do it have ended")]
+    ThreadsLost,
+}
+
+/// The usable images of one split; an image's index is its place in the folder's order.
+#[derive(Debug)]
+pub struct Images {
+    split: Split,
+    root: PathBuf,
+    classes: Vec<String>,
+    settings: ReadSettings,
+    paths: Vec<PathBuf>,
+    labels: Vec<u32>,
+    hashes: Vec<blake3::Hash>,
+    /// Resized pixels of the images that fit in memory.
+    cached: Vec<Option<Box<[u8]>>>,
+    skipped: Vec<SkippedInput>,
+}
+
+impl Images {
+    pub fn split(&self) -> Split {
+        self.split
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Never true of images that were read: every class has one.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Class names; the index is the label.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// By image index.
+    pub fn labels(&self) -> &[u32] {
+        &self.labels
+    }
+
+    /// By image index, relative to the split's folder.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// Images that were left out, in the folder's order.
+    pub fn skipped(&self) -> &[SkippedInput] {
+        &self.skipped
+    }
+
+    pub fn height(&self) -> u32 {
+        self.settings.height
+    }
+
+    pub fn width(&self) -> u32 {
+        self.settings.width
+    }
+
+    /// Bytes of one image: `height * width * 3`.
+    pub fn image_bytes(&self) -> usize {
+        image_bytes(&self.settings)
+    }
+
+    /// Images whose pixels are in memory.
+    pub fn n_cached(&self) -> usize {
+        self.cached.iter().flatten().count()
+    }
+
+    /// Hash over the class names and every used image's label, relative path and bytes: blake3, 64 hex digits.
+    ///
+    /// Neither the folder's place nor the size images are resized to is part of it.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"xp images 1\n").update(&(self.classes.len() as u64).to_le_bytes());
+        for class in &self.classes {
+            add_name(&mut hasher, class.as_bytes());
+        }
+        for ((label, path), hash) in self.labels.iter().zip(&self.paths).zip(&self.hashes) {
+            hasher.update(&label.to_le_bytes());
+            add_name(&mut hasher, path.as_os_str().as_encoded_bytes());
+            hasher.update(hash.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Writes the resized pixels of an image, from memory or decoded again.
+    ///
+    /// Layout: `[height, width, 3]`, row by row. `index` is below `len()` and `out` has `image_bytes()` bytes.
+    /// Errors: the file is gone, or no longer the one that was read.
+    pub fn pixels_into(&self, index: usize, out: &mut [u8]) -> Result<(), ImageError> {
+        if let Some(pixels) = &self.cached[index] {
+            out.copy_from_slice(pixels);
+            return Ok(());
+        }
+        let path = self.root.join(&self.paths[index]);
+        let bad = |path: &Path, fault: Fault| ImageError::Bad { path: path.to_owned(), fault };
+        let bytes = pass::file_bytes(&path).map_err(|error| bad(&path, error.into()))?;
+        if blake3::hash(&bytes) != self.hashes[index] {
+            return Err(ImageError::Changed { path });
+        }
+        let image = decode(&bytes).map_err(|error| bad(&path, error.into()))?;
+        out.copy_from_slice(&resize(&image, self.height(), self.width(), self.settings.filter).pixels_hwc);
+        Ok(())
+    }
+}
+
+/// Adds a name so that where it ends is part of the hash.
+fn add_name(hasher: &mut blake3::Hasher, name: &[u8]) {
+    hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+}
+
+fn image_bytes(settings: &ReadSettings) -> usize {
+    settings.height as usize * settings.width as usize * 3
+}
+
+fn first_of(bad: &[BadImage]) -> String {
+    bad.first().map_or_else(String::new, |bad| format!("{}: {}", bad.path.display(), bad.fault))
+}
+
+#[cfg(test)]
+mod tests;

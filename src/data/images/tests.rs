@@ -1,0 +1,145 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::data::folder::{Folder, scan};
+use crate::data::sample::{self, IMAGE_BYTES, SETTINGS};
+use crate::data::{decode, resize};
+use crate::run::stop::StopFlag;
+
+fn read(folder: &Folder, settings: &ReadSettings) -> Result<Images, ReadError> {
+    Images::read(Split::Train, folder, settings, &StopFlag::default(), &|_| ())
+}
+
+#[test]
+fn what_is_cached_and_how_many_threads_read_changes_no_byte() {
+    let (_root, folder) = sample::folder(20);
+    let all = sample::read(&folder, &SETTINGS);
+    assert_eq!((all.len(), all.n_cached(), all.image_bytes() as u64), (20, 20, IMAGE_BYTES));
+    for (budget, n_cached) in [(0, 0), (IMAGE_BYTES - 1, 0), (7 * IMAGE_BYTES + 1, 7)] {
+        for threads in [0, 1, 3] {
+            let some = sample::read(&folder, &ReadSettings { cache_budget_bytes: budget, threads, ..SETTINGS });
+            assert_eq!(some.n_cached(), n_cached);
+            assert!(some.cached[..n_cached].iter().all(Option::is_some));
+            assert_eq!(sample::pixels(&some), sample::pixels(&all));
+            assert_eq!(some.hash(), all.hash());
+        }
+    }
+}
+
+#[test]
+fn pixels_are_the_decoded_and_resized_file() {
+    let (root, folder) = sample::folder(6);
+    let images = sample::read(&folder, &SETTINGS);
+    assert_eq!(images.labels(), [0, 0, 1, 1, 2, 2]);
+    assert_eq!(images.paths()[3], Path::new("b/0004.png"));
+    let decoded = decode::decode(&std::fs::read(root.path().join("b/0004.png")).unwrap()).unwrap();
+    assert_eq!(sample::pixels(&images)[3], resize::resize(&decoded, 6, 8, Resize::Bilinear).pixels_hwc);
+}
+
+#[test]
+fn the_hash_is_of_names_and_bytes_and_not_of_where_they_are() {
+    let (root, folder) = sample::folder(6);
+    let (_same_root, same) = sample::folder(6);
+    let hash = |folder: &Folder| sample::read(folder, &SETTINGS).hash();
+    let first = hash(&folder);
+    assert_eq!(first.len(), 64);
+    assert_eq!(first, hash(&same));
+    assert_eq!(first, sample::read(&folder, &ReadSettings { height: 9, ..SETTINGS }).hash());
+    std::fs::rename(root.path().join("a/0000.png"), root.path().join("a/0009.png")).unwrap();
+    let renamed = hash(&scan(root.path()).unwrap());
+    assert_ne!(first, renamed);
+    sample::write_image(&root.path().join("a/0009.png"), 77);
+    assert_ne!(renamed, hash(&scan(root.path()).unwrap()));
+}
+
+#[test]
+fn all_bad_images_are_told_at_once() {
+    let (root, _) = sample::folder(6);
+    std::fs::write(root.path().join("a/bad.png"), b"text").unwrap();
+    std::fs::write(root.path().join("c/bad.jpg"), b"").unwrap();
+    let error = read(&scan(root.path()).unwrap(), &SETTINGS).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("read 2 of 8 train images in ") && text.contains("first a/bad.png: recognize"), "{text}");
+    let ReadError::BadImages { n_bad: 2, bad, .. } = error else { panic!("{error:?}") };
+    assert_eq!(bad[1].path, Path::new("c/bad.jpg"));
+    assert!(matches!(bad[1].fault, Fault::Undecodable(DecodeError::Empty)));
+}
+
+#[test]
+fn no_more_bad_images_are_listed_than_a_reader_can_take() {
+    let (root, _) = sample::folder(3);
+    for i in 0..1100 {
+        std::fs::write(root.path().join(format!("b/bad{i:04}.png")), b"").unwrap();
+    }
+    let error = read(&scan(root.path()).unwrap(), &SETTINGS).unwrap_err();
+    let ReadError::BadImages { n_bad: 1100, n_images: 1103, bad, .. } = error else { panic!("{error:?}") };
+    assert_eq!((bad.len(), bad[999].path.as_path()), (MAX_LISTED_BAD_IMAGES, Path::new("b/bad0999.png")));
+}
+
+#[test]
+fn bad_images_are_skipped_on_request_and_listed() {
+    let (root, folder) = sample::folder(6);
+    std::fs::write(root.path().join("a/0001.png"), b"text").unwrap();
+    let skip = ReadSettings { on_bad_image: OnBadImage::Skip, ..SETTINGS };
+    let images = read(&scan(root.path()).unwrap(), &skip).unwrap();
+    assert_eq!(images.hash(), sample::read(&folder, &SETTINGS).hash());
+    let [skipped] = images.skipped() else { panic!("{:?}", images.skipped()) };
+    assert_eq!((skipped.split, skipped.path.as_path()), (Split::Train, Path::new("a/0001.png")));
+    assert!(skipped.reason.starts_with("recognize the image"), "{}", skipped.reason);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_skipped() {
+    let (root, _) = sample::folder(6);
+    std::os::unix::fs::symlink("nowhere", root.path().join("a/gone.png")).unwrap();
+    let skip = ReadSettings { on_bad_image: OnBadImage::Skip, ..SETTINGS };
+    let error = read(&scan(root.path()).unwrap(), &skip).unwrap_err();
+    let ReadError::BadImages { n_bad: 1, bad, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(bad[0].fault, Fault::Unreadable(_)));
+}
+
+#[test]
+fn a_class_must_keep_an_image() {
+    let (root, folder) = sample::folder(6);
+    for file in &folder.files[2..4] {
+        std::fs::write(root.path().join(&file.path), b"text").unwrap();
+    }
+    let skip = ReadSettings { on_bad_image: OnBadImage::Skip, ..SETTINGS };
+    let error = read(&folder, &skip).unwrap_err();
+    let ReadError::ClassesLost { classes, skipped, .. } = error else { panic!("{error:?}") };
+    assert_eq!((classes, skipped.len()), (vec!["b".to_owned()], 2));
+}
+
+#[test]
+fn progress_reaches_the_number_of_files_and_a_stop_ends_it() {
+    let (_root, folder) = sample::folder(9);
+    let (stop, last) = (StopFlag::default(), AtomicU64::new(0));
+    let tell = |n| {
+        last.fetch_max(n, Ordering::SeqCst);
+    };
+    Images::read(Split::Valid, &folder, &SETTINGS, &stop, &tell).unwrap();
+    assert_eq!(last.into_inner(), 9);
+    let stop_at_three = |n| {
+        if n == 3 {
+            stop.raise();
+        }
+    };
+    let error = Images::read(Split::Valid, &folder, &SETTINGS, &stop, &stop_at_three).unwrap_err();
+    assert!(matches!(error, ReadError::Stopped { split: Split::Valid }), "{error}");
+}
+
+#[test]
+fn a_file_that_changed_since_is_an_error_that_names_it() {
+    let (root, folder) = sample::folder(6);
+    let images = sample::read(&folder, &ReadSettings { cache_budget_bytes: 2 * IMAGE_BYTES, ..SETTINGS });
+    for file in &folder.files {
+        sample::write_image(&root.path().join(&file.path), 99);
+    }
+    let mut out = vec![0; images.image_bytes()];
+    assert!(images.pixels_into(1, &mut out).is_ok());
+    let error = images.pixels_into(2, &mut out).unwrap_err();
+    assert!(matches!(&error, ImageError::Changed { path } if path.ends_with("b/0001.png")), "{error}");
+    std::fs::remove_file(root.path().join("b/0004.png")).unwrap();
+    let error = images.pixels_into(3, &mut out).unwrap_err();
+    assert!(matches!(&error, ImageError::Bad { path, fault: Fault::Unreadable(_) } if path.ends_with("b/0004.png")));
+}

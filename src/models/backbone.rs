@@ -1,0 +1,12 @@
+//! The backbones by name.
+
+use crate::models::efficientnet_lite;
+use crate::models::layout::Layout;
+use crate::spec::schema::BackboneName;
+
+/// The rows of a backbone.
+pub fn layout(name: BackboneName) -> Layout {
+    match name {
+        BackboneName::EfficientnetLite0 => efficientnet_lite::lite0(),
+    }
+}

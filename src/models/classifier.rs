@@ -1,0 +1,138 @@
+//! A whole network in two parts: the frozen prefix on plain tensors, and the tail that trains.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::models::dropout::DropoutAddress;
+use crate::models::freeze::Freeze;
+use crate::models::head::{Head, HeadPlan};
+use crate::models::layout::Layout;
+use crate::models::parameters::{Parameters, ParametersError};
+use crate::models::unit::{Norms, Unit};
+
+/// What a network is made of, without its tensors.
+#[derive(Clone, Debug)]
+pub struct NetworkPlan {
+    pub layout: Layout,
+    pub freeze: Freeze,
+    pub norms: Norms,
+    pub head: HeadPlan,
+}
+
+/// The frozen units up to the deepest cut, outside autodiff.
+#[derive(Module, Debug)]
+pub struct Prefix {
+    units: Vec<Unit>,
+}
+
+/// The units after the cut, and the head.
+#[derive(Module, Debug)]
+pub struct Tail {
+    units: Vec<Unit>,
+    head: Head,
+}
+
+/// Where the tensors of the backbone and of the head come from.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    pub backbone: &'a dyn Parameters,
+    pub head: &'a dyn Parameters,
+}
+
+impl Prefix {
+    /// Builds the prefix on a device without autodiff.
+    pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
+        let units = plan.layout.units[..plan.freeze.n_prefix_units].iter();
+        let units = units.map(|unit| Unit::new(unit, sources.backbone, device)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { units }.valid())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// Shape: `[n, 3, h, w]` → `[n, c, h', w']`, see [`Layout::output_chw`].
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
+        self.units.iter().fold(images, |x, unit| unit.forward(x))
+    }
+}
+
+impl Tail {
+    /// Builds the trained part; on a device with autodiff its free parameters get gradients.
+    pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
+        let mut units = Vec::new();
+        for (i, shape) in plan.layout.units[plan.freeze.n_prefix_units..].iter().enumerate() {
+            let n_frozen_convs = if i == 0 { plan.freeze.n_branch_convs } else { 0 };
+            units.push(Unit::new(shape, sources.backbone, device)?.frozen(n_frozen_convs, plan.norms));
+        }
+        Ok(Self { units, head: Head::new(&plan.head, sources.head, device)? })
+    }
+
+    /// Logits; dropout is off without an address.
+    ///
+    /// Shape: the prefix's output → `[n, units]`.
+    pub fn forward(&self, features: Tensor<4>, dropout: Option<DropoutAddress<'_>>) -> Tensor<2> {
+        let map = self.units.iter().fold(features, |x, unit| unit.forward(x));
+        self.head.forward(map, dropout)
+    }
+}
+
+/// Tensors by name, those that may not change apart from those that train.
+#[derive(Debug, Default)]
+pub struct NamedTensors {
+    pub frozen: Vec<(String, TensorData)>,
+    pub trained: Vec<(String, TensorData)>,
+}
+
+/// Every tensor of a network, running statistics included.
+pub fn tensors(plan: &NetworkPlan, prefix: &Prefix, tail: &Tail) -> NamedTensors {
+    let mut named = NamedTensors::default();
+    let shapes = &plan.layout.units;
+    for (unit, shape) in prefix.units.iter().zip(shapes) {
+        named.frozen.extend(unit.tensors(shape));
+    }
+    for (i, (unit, shape)) in tail.units.iter().zip(&shapes[plan.freeze.n_prefix_units..]).enumerate() {
+        let n_frozen_convs = if i == 0 { plan.freeze.n_branch_convs } else { 0 };
+        let mut tensors = unit.tensors(shape).into_iter();
+        for conv in 0..shape.convs.len() {
+            let kernel = tensors.next().expect("a convolution has five tensors");
+            let norm = tensors.by_ref().take(4);
+            if conv < n_frozen_convs {
+                named.frozen.push(kernel);
+                named.frozen.extend(norm);
+            } else {
+                named.trained.push(kernel);
+                let kept = match plan.norms {
+                    Norms::Frozen => &mut named.frozen,
+                    Norms::Trained => &mut named.trained,
+                };
+                kept.extend(norm);
+            }
+        }
+    }
+    named.trained.extend(tail.head.tensors(&plan.head));
+    named
+}
+
+/// How many of a network's parameters train; running statistics are not parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParameterCount {
+    pub total: u64,
+    pub trained: u64,
+}
+
+/// Counts parameters from shapes alone.
+pub fn count_parameters(plan: &NetworkPlan) -> ParameterCount {
+    let head: u64 = plan.head.dense.iter().map(|[n_in, units]| (n_in * units + units) as u64).sum();
+    let mut count = ParameterCount { total: head, trained: head };
+    for (i, conv) in plan.layout.convs().enumerate() {
+        count.total += conv.n_parameters();
+        if i as u64 + 2 > plan.freeze.n_rows {
+            count.trained += match plan.norms {
+                Norms::Frozen => conv.n_parameters() - 2 * conv.n_out as u64,
+                Norms::Trained => conv.n_parameters(),
+            };
+        }
+    }
+    count
+}

@@ -1,0 +1,121 @@
+//! Where the numbers in a network come from.
+
+use crate::run::draw::{Address, Draws, Purpose};
+
+/// What a tensor is for, which decides its initial values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A convolution's kernel.
+    Kernel {
+        fan_out: usize,
+    },
+    NormScale,
+    NormShift,
+    RunningMean,
+    RunningVariance,
+    /// A fully connected layer's kernel `[n_in, n_out]`.
+    DenseKernel {
+        fan_in: usize,
+        fan_out: usize,
+    },
+    DenseBias,
+}
+
+/// A tensor by name, shape and role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorAddress {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub role: Role,
+}
+
+impl TensorAddress {
+    pub fn n_values(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Why a tensor cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ParametersError {
+    #[error("the weights have no tensor {name}")]
+    Missing { name: String },
+    #[error("the weights' tensor {name} has shape {found:?}, expected {expected:?}")]
+    Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
+    #[error("the weights' tensor {name} holds {dtype} values, which are not read")]
+    Type { name: String, dtype: String },
+    #[error("the weights cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// A source of tensors: pretrained weights, or a rule that draws them.
+pub trait Parameters {
+    /// The values in row-major order.
+    fn values(&self, address: &TensorAddress) -> Result<Vec<f32>, ParametersError>;
+
+    /// Identifies the source by content.
+    fn hash(&self) -> String;
+}
+
+/// Draws every tensor by name, so that one tensor's values depend on no other's.
+///
+/// Kernels: normal with variance `2 / fan_out`, as EfficientNet's reference code draws them. Norms: scale 1, shift 0.
+/// Dense layers: uniform in `±√(6 / (fan_in + fan_out))` (Glorot and Bengio 2010) with zero bias.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomParameters {
+    pub seed: u64,
+}
+
+impl Parameters for RandomParameters {
+    fn values(&self, address: &TensorAddress) -> Result<Vec<f32>, ParametersError> {
+        let at = Address { seed: self.seed, epoch: 0, sample: 0, purpose: Purpose::Weights, name: &address.name };
+        let mut draws = Draws::at(at);
+        let n_values = address.n_values();
+        Ok(match address.role {
+            Role::Kernel { fan_out } => {
+                let deviation = (2.0 / fan_out as f64).sqrt();
+                (0..n_values).map(|_| (deviation * draws.normal()) as f32).collect()
+            }
+            Role::DenseKernel { fan_in, fan_out } => {
+                let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
+                (0..n_values).map(|_| (limit * (2.0 * draws.unit() - 1.0)) as f32).collect()
+            }
+            Role::NormScale | Role::RunningVariance => vec![1.0; n_values],
+            Role::NormShift | Role::RunningMean | Role::DenseBias => vec![0.0; n_values],
+        })
+    }
+
+    fn hash(&self) -> String {
+        format!("random-1-{}", self.seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(role: Role, shape: &[usize]) -> Vec<f32> {
+        let address = TensorAddress { name: "a".into(), shape: shape.to_vec(), role };
+        RandomParameters { seed: 1 }.values(&address).unwrap()
+    }
+
+    #[test]
+    fn kernels_have_the_variance_of_their_fan_out() {
+        let values = draw(Role::Kernel { fan_out: 50 }, &[100, 100, 3, 3]);
+        let variance = values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64;
+        assert!((variance - 0.04).abs() < 0.0005, "{variance}");
+    }
+
+    #[test]
+    fn dense_kernels_stay_within_glorots_limit() {
+        // The limit is NumPy's, from tests/fixtures/make_loss_golden.py.
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/fixtures/loss_golden.json")).unwrap();
+        let case = &golden["glorot_uniform"][0];
+        let (fan_in, fan_out) = (case["fan_in"].as_u64().unwrap() as usize, case["fan_out"].as_u64().unwrap() as usize);
+        let limit = case["limit"].as_f64().unwrap() as f32;
+        let values = draw(Role::DenseKernel { fan_in, fan_out }, &[fan_in, fan_out]);
+        let largest = values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+        assert!(largest <= limit && largest > 0.99 * limit, "{largest} {limit}");
+    }
+}

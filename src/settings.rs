@@ -1,0 +1,84 @@
+//! Facts of the machine: where things are kept and how much of it may be used. Flags win over the environment.
+
+use std::path::{Path, PathBuf};
+
+use crate::run::id::RunId;
+
+const MIB: u64 = 1 << 20;
+
+/// Where a project's runs are: its `.xp` folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    pub path: PathBuf,
+}
+
+impl Home {
+    /// The folder named by a flag or by `XP_HOME`, else the nearest `.xp` from the working directory upwards, else
+    /// `.xp` in the working directory itself. It need not exist.
+    pub fn find(named: Option<&Path>, working_dir: &Path) -> Self {
+        if let Some(path) = named {
+            return Self { path: working_dir.join(path) };
+        }
+        let existing = working_dir.ancestors().map(|folder| folder.join(".xp")).find(|path| path.is_dir());
+        Self { path: existing.unwrap_or_else(|| working_dir.join(".xp")) }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path.join("xp.db")
+    }
+
+    /// The folder of the runs' own folders.
+    pub fn runs_dir(&self) -> PathBuf {
+        self.path.join("runs")
+    }
+
+    pub fn run_dir(&self, id: &RunId) -> PathBuf {
+        self.runs_dir().join(id.as_str())
+    }
+}
+
+/// How much of the machine a run may use; none of it changes a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Threads that read and decode images.
+    pub loader_threads: usize,
+    /// Decoded pixels kept in memory, bytes a split.
+    pub pixel_budget_bytes: u64,
+    /// Frozen layers' outputs kept in memory, bytes a split.
+    pub feature_budget_bytes: u64,
+}
+
+impl Resources {
+    /// All cores, or the number of threads asked for, and the default budgets.
+    pub fn new(loader_threads: Option<usize>) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            loader_threads: loader_threads.unwrap_or_else(cores),
+            pixel_budget_bytes: 256 * MIB,
+            feature_budget_bytes: 256 * MIB,
+        }
+    }
+}
+
+/// This machine's name; runs of other hosts are judged by their heartbeat.
+pub fn host() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = from_kernel.or_else(|| std::env::var("HOSTNAME").ok()).or_else(|| std::env::var("COMPUTERNAME").ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_home_is_the_nearest_one_above() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        assert_eq!(Home::find(None, &deep).path, deep.join(".xp"));
+        std::fs::create_dir(folder.path().join(".xp")).unwrap();
+        assert_eq!(Home::find(None, &deep).path, folder.path().join(".xp"));
+        assert_eq!(Home::find(Some(Path::new("other")), &deep).path, deep.join("other"));
+    }
+}

@@ -1,0 +1,54 @@
+//! Training: a spec, a device and folders of images go in; checkpoints, metrics and an outcome come out.
+//!
+//! Tells everything through [`channel::Events`]; who listens, and what is stored, is not known here.
+
+pub mod bridge;
+pub mod channel;
+pub mod checkpoint;
+pub mod device;
+pub mod evaluate;
+pub mod features;
+pub mod feed;
+pub mod loss;
+pub mod metric;
+pub mod network;
+pub mod optimizer;
+pub mod plan;
+pub mod session;
+pub mod splits;
+pub mod step;
+
+use crate::data::images::ReadError;
+use crate::models::parameters::ParametersError;
+use crate::train::checkpoint::CheckpointError;
+use crate::train::device::DeviceError;
+use crate::train::features::FeatureError;
+
+/// Why a training or an evaluation could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error("read the {split} images: {source}")]
+    Data { split: crate::run::metric::Split, source: ReadError },
+    #[error("load the weights: {0}")]
+    Parameters(#[from] ParametersError),
+    #[error("use the device: {0}")]
+    Device(#[from] DeviceError),
+    #[error("compute the frozen layers' output: {0}")]
+    Features(#[from] FeatureError),
+    #[error("use the checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("read the checkpoint of epoch {epoch}: {reason}")]
+    Record { epoch: u32, reason: String },
+    #[error("train: {0}")]
+    Engine(String),
+    #[error("measure: {0}")]
+    Measure(String),
+}
+
+/// Whether work was done to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion<T> {
+    Done(T),
+    /// The stop flag was raised.
+    Stopped,
+}

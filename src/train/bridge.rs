@@ -1,0 +1,212 @@
+//! What burn-train reports, in the project's words: its metric logger and its renderer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split as BurnSplit};
+use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
+use burn::train::renderer::{
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
+};
+
+use crate::run::event::{Event, Phase};
+use crate::run::metric::{Direction, Measure, MetricKey, Point, Split};
+use crate::train::channel::Events;
+
+/// The epoch whose monitored metric is the best so far, NaN never being it.
+#[derive(Clone, Debug)]
+pub struct BestEpoch(Arc<Mutex<Option<(u32, f64)>>>);
+
+impl BestEpoch {
+    pub fn none() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+
+    pub fn get(&self) -> Option<u32> {
+        self.0.lock().ok()?.map(|(epoch, _)| epoch)
+    }
+
+    fn offer(&self, epoch: u32, value: f64, direction: Direction) {
+        let mut best = self.0.lock().expect("nothing panics while it holds this lock");
+        if direction.improves(value, best.map(|(_, value)| value)) {
+            *best = Some((epoch, value));
+        }
+    }
+}
+
+/// Turns metric updates into points.
+pub struct Recorder {
+    events: Events,
+    monitor: MetricKey,
+    best: BestEpoch,
+    log_every: u64,
+    measures: HashMap<MetricId, Measure>,
+    /// Optimizer steps so far.
+    step: u64,
+    /// Images measured so far in the current split.
+    n_samples: u64,
+    epoch_points: Vec<(MetricKey, Point)>,
+}
+
+impl Recorder {
+    pub fn new(events: Events, monitor: MetricKey, best: BestEpoch, log_every: u32) -> Self {
+        Self {
+            events,
+            monitor,
+            best,
+            log_every: u64::from(log_every),
+            measures: HashMap::new(),
+            step: 0,
+            n_samples: 0,
+            epoch_points: Vec::new(),
+        }
+    }
+
+    fn point(&self, epoch: usize, value: f64, n_samples: u64) -> Point {
+        let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
+        Point { epoch, step: self.step, at_ms: jiff::Timestamp::now().as_millisecond(), value, n_samples }
+    }
+
+    /// Counts a step, and every so often tells its loss.
+    fn batch(&mut self, epoch: usize, key: MetricKey, mean: f64, n_images: usize) {
+        if key.measure != Measure::Loss {
+            return;
+        }
+        self.n_samples += n_images as u64;
+        if key.split == Split::Train {
+            self.step += 1;
+            if self.step.is_multiple_of(self.log_every) {
+                let point = self.point(epoch, mean, n_images as u64);
+                self.events.send(Event::StepPoints(vec![(key, point)]));
+            }
+        }
+    }
+
+    fn split_mean(&mut self, epoch: usize, key: MetricKey, mean: f64) {
+        let point = self.point(epoch, mean, self.n_samples);
+        if key == self.monitor {
+            self.best.offer(point.epoch, mean, key.direction());
+        }
+        if key == MetricKey::new(Split::Train, Measure::Loss) && !mean.is_finite() {
+            let text =
+                format!("train.loss is {mean} in epoch {epoch}: the training diverged; a lower learning rate may help");
+            self.events.send(Event::Warning(text));
+        }
+        self.epoch_points.push((key, point));
+    }
+}
+
+impl MetricLogger for Recorder {
+    fn log(&mut self, update: MetricsUpdate, epoch: usize, split: &BurnSplit) {
+        let split = match split {
+            BurnSplit::Train => Split::Train,
+            BurnSplit::Valid => Split::Valid,
+            BurnSplit::Test(_) => Split::Test,
+        };
+        for metric in update.entries_numeric {
+            let Some(&measure) = self.measures.get(&metric.entry.metric_id) else { continue };
+            let key = MetricKey::new(split, measure);
+            match metric.numeric_entry {
+                Some(NumericEntry::Aggregated { aggregated_value, count }) => {
+                    self.batch(epoch, key, aggregated_value, count);
+                }
+                Some(NumericEntry::Final(mean)) => self.split_mean(epoch, key, mean),
+                Some(NumericEntry::Value(_)) | None => {}
+            }
+        }
+    }
+
+    /// Nothing asks: which epoch is the best is decided here, not by burn-train.
+    fn read_numeric(&mut self, _: &str, _: usize, _: &BurnSplit) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, definition: MetricDefinition) {
+        let measure = [Measure::Loss, Measure::Accuracy].into_iter().find(|m| m.as_str() == definition.name.as_str());
+        if let Some(measure) = measure {
+            self.measures.insert(definition.metric_id, measure);
+        }
+    }
+
+    fn log_epoch_summary(&mut self, summary: EpochSummary) {
+        self.n_samples = 0;
+        if summary.split == BurnSplit::Valid {
+            let epoch = u32::try_from(summary.epoch_number).unwrap_or(u32::MAX);
+            self.events.send(Event::EpochMeasured { epoch, points: std::mem::take(&mut self.epoch_points) });
+        }
+    }
+}
+
+/// Passes progress on; drawing it is for the other side.
+pub struct ProgressBridge {
+    events: Events,
+    epochs: u32,
+    epoch: u32,
+}
+
+impl ProgressBridge {
+    pub fn new(events: Events, epochs: u32) -> Self {
+        Self { events, epochs, epoch: 0 }
+    }
+}
+
+impl TrainingProgressLogger for ProgressBridge {
+    fn start(&mut self, _: usize, _: usize, _: Option<usize>, _: Option<&str>) {}
+
+    fn update_epoch(&mut self, _: usize) {}
+
+    fn start_split(&mut self, split: &str, total_items: usize) {
+        let phase = if split.eq_ignore_ascii_case("train") {
+            self.epoch += 1;
+            Phase::Train { epoch: self.epoch, epochs: self.epochs }
+        } else {
+            Phase::Valid { epoch: self.epoch, epochs: self.epochs }
+        };
+        self.events.send(Event::PhaseStarted { phase, n_items: total_items as u64 });
+    }
+
+    fn update_split(&mut self, items_processed: usize) {
+        self.events.progress(items_processed as u64);
+    }
+
+    fn end_split(&mut self) {
+        self.events.send(Event::PhaseEnded);
+    }
+
+    fn end(&mut self) {}
+
+    fn log_event_training(&mut self, _: String) {}
+}
+
+/// The test split is measured without burn-train's evaluator, so nothing arrives here.
+impl EvaluationProgressLogger for ProgressBridge {
+    fn start_global_progress(&mut self, _: usize) {}
+
+    fn start_test(&mut self, _: &str, _: usize) {}
+
+    fn update_test_progress(&mut self, _: usize) {}
+
+    fn end_test(&mut self) {}
+
+    fn end_global_progress(&mut self) {}
+
+    fn log_event_evaluation(&mut self, _: String) {}
+}
+
+/// Metrics travel through [`Recorder`].
+impl MetricsRendererTraining for ProgressBridge {
+    fn update_train(&mut self, _: MetricState) {}
+
+    fn update_valid(&mut self, _: MetricState) {}
+}
+
+impl MetricsRendererEvaluation for ProgressBridge {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+}
+
+impl MetricsRenderer for ProgressBridge {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, _: MetricDefinition) {}
+}

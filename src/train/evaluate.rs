@@ -1,0 +1,68 @@
+//! Measuring a trained network on a split.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::store::ModuleRecord;
+use burn::tensor::Bytes;
+use burn::train::InferenceStep;
+
+use crate::run::metric::{Measure, MetricKey, Point, Split};
+use crate::run::stop::StopFlag;
+use crate::train::checkpoint;
+use crate::train::feed::Source;
+use crate::train::step::Trainee;
+use crate::train::{Completion, TrainError};
+
+/// Means over the images of a split.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Nats.
+    pub loss: f64,
+    /// 0 to 1.
+    pub accuracy: f64,
+    pub n_images: u64,
+}
+
+impl Measured {
+    /// As points of the epoch whose checkpoint was measured.
+    pub fn points(&self, split: Split, epoch: u32, step: u64) -> Vec<(MetricKey, Point)> {
+        let at_ms = jiff::Timestamp::now().as_millisecond();
+        let point = |value| Point { epoch, step, at_ms, value, n_samples: self.n_images };
+        let values = [(Measure::Loss, self.loss), (Measure::Accuracy, self.accuracy)];
+        values.map(|(measure, value)| (MetricKey::new(split, measure), point(value))).to_vec()
+    }
+}
+
+/// Puts an epoch's checkpoint into a network, in inference mode.
+pub fn load(trainee: Trainee, run_dir: &Path, epoch: u32) -> Result<Trainee, TrainError> {
+    let unreadable = |reason: String| TrainError::Record { epoch, reason };
+    let bytes = checkpoint::read_part(run_dir, epoch, "model")?;
+    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| unreadable(e.to_string()))?;
+    trainee.valid().try_load_record(record).map_err(|e| unreadable(e.to_string()))
+}
+
+/// Measures a network in inference mode on all images of a source.
+pub fn measure(
+    trainee: &Trainee,
+    source: &Source,
+    stop: &StopFlag,
+    progress: impl Fn(u64),
+) -> Result<Completion<Measured>, TrainError> {
+    let (mut loss, mut n_correct, mut n_images) = (0.0, 0.0, 0);
+    let unreadable = |reason: String| TrainError::Measure(reason);
+    for input in source.epoch(0, stop) {
+        let stats = trainee.step(input.map_err(|e| unreadable(e.to_string()))?);
+        let losses = stats.losses.try_into_vec_as::<f32>().map_err(|e| unreadable(e.to_string()))?;
+        let correct = stats.correct.try_into_vec_as::<f32>().map_err(|e| unreadable(e.to_string()))?;
+        loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        n_correct += correct.iter().map(|&correct| f64::from(correct)).sum::<f64>();
+        n_images += losses.len() as u64;
+        progress(n_images);
+    }
+    if stop.is_raised() {
+        return Ok(Completion::Stopped);
+    }
+    let n = n_images as f64;
+    Ok(Completion::Done(Measured { loss: loss / n, accuracy: n_correct / n, n_images }))
+}

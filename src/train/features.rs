@@ -1,0 +1,91 @@
+//! The frozen prefix's output, computed once and kept in memory for all epochs.
+
+use burn::tensor::TensorReadError;
+
+use crate::data::images::ImageError;
+use crate::data::loader::{Batch, Loader};
+use crate::run::draw::permutation;
+use crate::run::stop::StopFlag;
+use crate::train::step::{Frame, Input, Values};
+
+/// The features of every image of a split, in the split's order.
+#[derive(Debug)]
+pub struct FeatureTable {
+    /// `[n, c, h, w]`, row-major.
+    values: Vec<f32>,
+    chw: [usize; 3],
+    labels: Vec<u32>,
+}
+
+/// Why features could not be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum FeatureError {
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error("read the prefix's output: {0}")]
+    Read(#[from] TensorReadError),
+    #[error("stopped")]
+    Stopped,
+}
+
+impl FeatureTable {
+    /// Bytes that a table takes.
+    pub fn n_bytes(n_images: usize, chw: [usize; 3]) -> u64 {
+        n_images as u64 * chw.iter().product::<usize>() as u64 * size_of::<f32>() as u64
+    }
+
+    /// Runs the prefix over all images of a loader that keeps their order.
+    ///
+    /// `chw` is the prefix's output; `progress` is told the number of images done.
+    pub fn compute(
+        frame: &Frame,
+        loader: &Loader,
+        chw: [usize; 3],
+        stop: &StopFlag,
+        progress: impl Fn(u64),
+    ) -> Result<Self, FeatureError> {
+        let mut table = Self { values: Vec::new(), chw, labels: Vec::new() };
+        table.values.reserve_exact(loader.len() * chw.iter().product::<usize>());
+        for batch in loader.epoch(0, stop) {
+            let batch = batch?;
+            let Batch { pixels_nhwc, height, width, labels, .. } = batch;
+            let image_chw = [3, height as usize, width as usize];
+            let features = frame.features(&Values::PixelsNhwc(pixels_nhwc), image_chw, labels.len());
+            table.values.extend_from_slice(&features.try_into_vec_as::<f32>()?);
+            table.labels.extend(labels);
+            progress(table.labels.len() as u64);
+        }
+        if stop.is_raised() || table.labels.len() < loader.len() { Err(FeatureError::Stopped) } else { Ok(table) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The order of an epoch's images: drawn from a seed, or the split's own.
+    pub fn order(&self, shuffle_seed: Option<u64>, epoch: u32) -> Vec<u32> {
+        let n = self.len() as u32;
+        shuffle_seed.map_or_else(|| (0..n).collect(), |seed| permutation(seed, epoch, n))
+    }
+
+    /// Gathers the features of some images.
+    pub fn input(&self, samples: &[u32], epoch: u32) -> Input {
+        let n_features: usize = self.chw.iter().product();
+        let mut values = Vec::with_capacity(samples.len() * n_features);
+        for &sample in samples {
+            let start = sample as usize * n_features;
+            values.extend_from_slice(&self.values[start..start + n_features]);
+        }
+        Input {
+            values: Values::Features(values),
+            chw: self.chw,
+            labels: samples.iter().map(|&sample| self.labels[sample as usize]).collect(),
+            samples: samples.to_vec(),
+            epoch,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Optimizers by Keras' formulas; burn's own place epsilon and the learning rate elsewhere.
+
+use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
+use burn::tensor::{Device, Tensor};
+
+use crate::spec::schema;
+
+/// The optimizer that a spec asks for.
+pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
+    match optimizer {
+        schema::Optimizer::Sgd(sgd) => ModuleOptimizer::from(Sgd { momentum: sgd.momentum }),
+        schema::Optimizer::Adam(adam) => {
+            ModuleOptimizer::from(Adam { beta_1: adam.beta_1, beta_2: adam.beta_2, epsilon: adam.epsilon })
+        }
+    }
+}
+
+/// `v = momentum · v − learning_rate · g; w = w + v`. Source: Keras 3, `keras.optimizers.SGD`.
+#[derive(Clone, Copy, Debug)]
+pub struct Sgd {
+    pub momentum: f64,
+}
+
+/// What SGD remembers of a parameter.
+#[derive(Clone)]
+pub struct SgdState<const D: usize> {
+    pub velocity: Tensor<D>,
+}
+
+// burn's derive for this trait names burn's own modules, so it cannot be used here.
+impl<const D: usize> RecordState for SgdState<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        out.push_tensor(prefix, "velocity", self.velocity.to_data());
+    }
+
+    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
+        Some(Self { velocity: Tensor::from_data(src.take_tensor(prefix, "velocity")?, device) })
+    }
+}
+
+impl Optimizer for Sgd {
+    type State<const D: usize> = SgdState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<SgdState<D>>,
+    ) -> (Tensor<D>, Option<SgdState<D>>) {
+        let step = gradient.mul_scalar(-learning_rate);
+        if self.momentum == 0.0 {
+            return (tensor + step, None);
+        }
+        let velocity = match state {
+            Some(state) => state.velocity.mul_scalar(self.momentum) + step,
+            None => step,
+        };
+        (tensor + velocity.clone(), Some(SgdState { velocity }))
+    }
+
+    fn to_device<const D: usize>(state: SgdState<D>, device: &Device) -> SgdState<D> {
+        SgdState { velocity: state.velocity.to_device(device) }
+    }
+}
+
+/// `m = β₁ m + (1 − β₁) g; v = β₂ v + (1 − β₂) g²; w = w − α m / (√v + ε)` with
+/// `α = learning_rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ)`.
+///
+/// Source: Kingma and Ba 2015, section 2, last paragraph, which is the form of Keras 3, `keras.optimizers.Adam`:
+/// ε stands outside the bias correction.
+#[derive(Clone, Copy, Debug)]
+pub struct Adam {
+    pub beta_1: f64,
+    pub beta_2: f64,
+    pub epsilon: f64,
+}
+
+/// What Adam remembers of a parameter.
+#[derive(Clone)]
+pub struct AdamState<const D: usize> {
+    /// Steps taken.
+    pub time: usize,
+    pub moment_1: Tensor<D>,
+    pub moment_2: Tensor<D>,
+}
+
+impl<const D: usize> RecordState for AdamState<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        out.push_scalar(prefix, "time", self.time.into());
+        out.push_tensor(prefix, "moment_1", self.moment_1.to_data());
+        out.push_tensor(prefix, "moment_2", self.moment_2.to_data());
+    }
+
+    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
+        Some(Self {
+            time: src.take_scalar(prefix, "time")?.try_into().ok()?,
+            moment_1: Tensor::from_data(src.take_tensor(prefix, "moment_1")?, device),
+            moment_2: Tensor::from_data(src.take_tensor(prefix, "moment_2")?, device),
+        })
+    }
+}
+
+impl Optimizer for Adam {
+    type State<const D: usize> = AdamState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<AdamState<D>>,
+    ) -> (Tensor<D>, Option<AdamState<D>>) {
+        let moment_1 = gradient.clone().mul_scalar(1.0 - self.beta_1);
+        let moment_2 = gradient.square().mul_scalar(1.0 - self.beta_2);
+        let (time, moment_1, moment_2) = match state {
+            Some(state) => (
+                state.time + 1,
+                state.moment_1.mul_scalar(self.beta_1) + moment_1,
+                state.moment_2.mul_scalar(self.beta_2) + moment_2,
+            ),
+            None => (1, moment_1, moment_2),
+        };
+        let power = time as f64;
+        let alpha = learning_rate * (1.0 - self.beta_2.powf(power)).sqrt() / (1.0 - self.beta_1.powf(power));
+        let step = moment_1.clone().mul_scalar(-alpha) / moment_2.clone().sqrt().add_scalar(self.epsilon);
+        (tensor + step, Some(AdamState { time, moment_1, moment_2 }))
+    }
+
+    fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
+        AdamState {
+            time: state.time,
+            moment_1: state.moment_1.to_device(device),
+            moment_2: state.moment_2.to_device(device),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn floats(value: &Value) -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+    }
+
+    fn tensor(values: Vec<f32>) -> Tensor<1> {
+        Tensor::from_floats(values.as_slice(), &Device::flex())
+    }
+
+    /// Takes the golden file's steps and compares every one with NumPy's.
+    fn follows_numpy<O: Optimizer>(optimizer: &O, golden: &Value, case: &Value) {
+        let factor_from = golden["lr_factor_from_step"].as_u64().unwrap() as usize;
+        let mut weights = tensor(floats(&golden["start"]));
+        let mut state = None;
+        for (i, gradient) in golden["gradients"].as_array().unwrap().iter().enumerate() {
+            let factor = if i >= factor_from { golden["lr_factor"].as_f64().unwrap() } else { 1.0 };
+            let learning_rate = case["lr"].as_f64().unwrap() * factor;
+            (weights, state) = optimizer.step(learning_rate, weights, tensor(floats(gradient)), state);
+            let found: Vec<f32> = weights.clone().into_data().to_vec().unwrap();
+            for (found, expected) in found.iter().zip(floats(&case["params_after_step"][i])) {
+                assert!((found - expected).abs() <= 2e-6 * expected.abs().max(1.0), "step {i}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_step_agrees_with_keras_formulas_in_numpy() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/fixtures/optimizer_golden.json")).unwrap();
+        let mut n_checked = 0;
+        for case in golden["cases"].as_array().unwrap() {
+            let number = |key: &str| case[key].as_f64().unwrap();
+            match case["optimizer"].as_str().unwrap() {
+                "sgd" if case["nesterov"] == Value::Bool(false) => {
+                    follows_numpy(&Sgd { momentum: number("momentum") }, &golden, case);
+                    n_checked += 1;
+                }
+                "adam" => {
+                    let [beta_1, beta_2, epsilon] = ["beta_1", "beta_2", "eps"].map(number);
+                    follows_numpy(&Adam { beta_1, beta_2, epsilon }, &golden, case);
+                    n_checked += 1;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(n_checked, 3, "SGD without and with momentum, Adam");
+    }
+}

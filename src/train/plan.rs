@@ -1,0 +1,154 @@
+//! A spec held against its folders and its backbone: everything that can be known before the first image is read.
+
+use crate::data::folder::{self, Folder};
+use crate::models::backbone;
+use crate::models::classifier::NetworkPlan;
+use crate::models::freeze::{Freeze, FreezeError, freeze};
+use crate::models::head::{self, HeadPlan};
+use crate::models::layout::Layout;
+use crate::models::unit::Norms;
+use crate::run::metric::Split;
+use crate::spec::LoadedSpec;
+use crate::spec::problem::{Problem, SpecError};
+use crate::spec::schema::{BatchNormMode, Loss, Resize, Spec};
+use crate::weights::registry::{self, Preprocessing};
+
+/// A spec that fits its folders and its backbone.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub spec: Spec,
+    /// Train, valid and, where the spec has one, test; their classes are the same.
+    pub folders: Vec<(Split, Folder)>,
+    pub network: NetworkPlan,
+    pub preprocessing: Preprocessing,
+    pub filter: Resize,
+}
+
+impl Plan {
+    /// Class names; the index is the label.
+    pub fn classes(&self) -> &[String] {
+        &self.folders[0].1.classes
+    }
+
+    /// Channels, height and width of the prefix's output.
+    pub fn prefix_chw(&self) -> [usize; 3] {
+        let size = self.spec.data.image_size;
+        let n_units = self.network.freeze.n_prefix_units;
+        self.network.layout.output_chw(n_units, size.height as usize, size.width as usize)
+    }
+
+    /// The name of the last row of the prefix.
+    pub fn cut(&self) -> &str {
+        let n_convs: usize =
+            self.network.layout.units[..self.network.freeze.n_prefix_units].iter().map(|unit| unit.convs.len()).sum();
+        self.network.layout.row_name(1 + n_convs as u64).unwrap_or("input")
+    }
+
+    /// The filter and the checks' results aside, what a run of this plan says about where its inputs are.
+    pub fn folder(&self, split: Split) -> Option<&Folder> {
+        self.folders.iter().find(|(of, _)| *of == split).map(|(_, folder)| folder)
+    }
+}
+
+/// Checks a spec against its folders and its backbone, and reports all that does not fit together.
+pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
+    let spec = &loaded.spec;
+    let mut problems = Vec::new();
+    let folders = folders(loaded, &mut problems);
+    let layout = backbone::layout(spec.model.backbone);
+    let freeze =
+        freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
+    let n_classes = folders.iter().find(|(split, _)| *split == Split::Train).map(|(_, folder)| folder.classes.len());
+    let head = n_classes.and_then(|n_classes| head_plan(spec, &layout, n_classes, &mut problems));
+    match (freeze, head) {
+        (Some(freeze), Some(head)) if problems.is_empty() => Ok(assemble(spec, folders, layout, freeze, head)),
+        _ => Err(loaded.error(problems)),
+    }
+}
+
+fn assemble(spec: &Spec, folders: Vec<(Split, Folder)>, layout: Layout, freeze: Freeze, head: HeadPlan) -> Plan {
+    let preprocessing = *registry::preprocessing(spec.model.backbone, spec.model.weights);
+    let norms = match spec.model.batch_norm {
+        BatchNormMode::Frozen => Norms::Frozen,
+        BatchNormMode::Train => Norms::Trained,
+    };
+    Plan {
+        spec: spec.clone(),
+        folders,
+        network: NetworkPlan { layout, freeze, norms, head },
+        preprocessing,
+        filter: spec.data.resize.unwrap_or(preprocessing.resize),
+    }
+}
+
+/// Scans the folders of every split and compares their classes.
+fn folders(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(Split, Folder)> {
+    let data = &loaded.spec.data;
+    let named =
+        [(Split::Train, Some(&data.train)), (Split::Valid, Some(&data.valid)), (Split::Test, data.test.as_ref())];
+    let mut folders: Vec<(Split, Folder)> = Vec::new();
+    for (split, path) in named {
+        let Some(path) = path else { continue };
+        let key = format!("data.{split}");
+        match folder::scan(&loaded.resolve(path)) {
+            Ok(folder) => folders.push((split, folder)),
+            Err(error) => problems.push(Problem::new(
+                &key,
+                format!("cannot {error}"),
+                "name a folder that holds a folder of images for each class, relative to the spec file",
+            )),
+        }
+    }
+    let Some((Split::Train, train)) = folders.first() else { return folders };
+    for (split, folder) in &folders[1..] {
+        if let Err(error) = folder::same_classes(train, folder) {
+            let hint = "every split needs the same class folders; rename or move what differs";
+            problems.push(Problem::new(&format!("data.{split}"), format!("cannot {error}"), hint));
+        }
+    }
+    folders
+}
+
+fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<Problem>) -> Option<HeadPlan> {
+    let size = spec.data.image_size;
+    let output = layout.output_chw(layout.units.len(), size.height as usize, size.width as usize);
+    let layers = spec.model.head.clone().unwrap_or_else(|| head::default_layers(n_classes));
+    match head::plan(&layers, n_classes, output) {
+        Ok(plan) => {
+            problems.extend(spec.loss.filter(|loss| *loss != plan.loss).map(|_| loss_problem(plan.loss)));
+            Some(plan)
+        }
+        Err(found) => {
+            problems.extend(
+                found.into_iter().map(|problem| {
+                    Problem::new(&format!("model.head.{}", problem.layer), problem.message, problem.hint)
+                }),
+            );
+            None
+        }
+    }
+}
+
+fn loss_problem(fitting: Loss) -> Problem {
+    let name = match fitting {
+        Loss::CrossEntropy => "cross_entropy",
+        Loss::BinaryCrossEntropy => "binary_cross_entropy",
+    };
+    Problem::new("loss", "does not fit the head", format!("this head needs `loss: {name}`, which is also the default"))
+}
+
+fn freeze_problem(error: &FreezeError, layout: &Layout) -> Problem {
+    let hint = match error {
+        FreezeError::UnknownRow { name, .. } => match closest_row(layout, name) {
+            Some(row) => format!("did you mean {row:?}? `xp summary {}` lists the rows", layout.name),
+            None => format!("`xp summary {}` lists the rows", layout.name),
+        },
+        _ => format!("`xp summary {}` lists its rows and stages", layout.name),
+    };
+    Problem::new("model.frozen_layers", error.to_string(), hint)
+}
+
+/// A row that the given name is part of.
+fn closest_row<'a>(layout: &'a Layout, name: &str) -> Option<&'a str> {
+    layout.convs().map(|conv| conv.name.as_str()).find(|row| !name.is_empty() && row.contains(name))
+}

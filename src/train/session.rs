@@ -1,0 +1,164 @@
+//! One training from its first image to its test: what is done, in which order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
+
+use crate::data::images::Images;
+use crate::models::classifier::count_parameters;
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts};
+use crate::run::metric::{Measure, Split};
+use crate::run::stop::StopFlag;
+use crate::settings::Resources;
+use crate::train::bridge::{BestEpoch, ProgressBridge, Recorder};
+use crate::train::channel::Events;
+use crate::train::checkpoint::{EpochWriter, EveryEpoch, PartWriter};
+use crate::train::device::TrainDevice;
+use crate::train::evaluate;
+use crate::train::feed::{Feed, Source};
+use crate::train::metric::ImageMean;
+use crate::train::network::{self, Network};
+use crate::train::optimizer;
+use crate::train::plan::Plan;
+use crate::train::splits::Reading;
+use crate::train::step::Trainee;
+use crate::train::{Completion, TrainError};
+
+/// All that a training needs.
+#[derive(Clone, Debug)]
+pub struct Session<'a> {
+    pub plan: &'a Plan,
+    pub device: &'a TrainDevice,
+    /// The run's own folder, for its checkpoints.
+    pub run_dir: &'a Path,
+    pub resources: Resources,
+    pub events: Events,
+    pub stop: StopFlag,
+}
+
+/// The sources of a training's batches.
+struct Sources {
+    train: Arc<Source>,
+    valid: Arc<Source>,
+    test: Option<Source>,
+    steps_per_epoch: u64,
+}
+
+impl Session<'_> {
+    /// Trains all epochs and measures the test split with the best checkpoint.
+    ///
+    /// A raised stop flag ends it after the step it is in.
+    pub fn train(&self) -> Result<Completion<()>, TrainError> {
+        let Completion::Done(splits) = self.read_splits()? else { return Ok(Completion::Stopped) };
+        let network = network::build(self.plan, self.device)?;
+        self.events.send(Event::Model(self.model_facts(&network)));
+        let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
+        let best = BestEpoch::none();
+        let Completion::Done(trained) = self.fit(network.trainee, &sources, &best)? else {
+            return Ok(Completion::Stopped);
+        };
+        let tensors = network::named_tensors(self.plan, &trained);
+        self.events.send(Event::Trained {
+            frozen_hash: network::hash(&tensors.frozen),
+            trained_hash: network::hash(&tensors.trained),
+        });
+        self.test(trained, &sources, &best)
+    }
+
+    fn reading(&self) -> Reading<'_> {
+        Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop }
+    }
+
+    fn read_splits(&self) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
+        let mut splits = Vec::new();
+        for (split, folder) in &self.plan.folders {
+            match self.reading().images(*split, folder)? {
+                Completion::Done(images) => splits.push((*split, images)),
+                Completion::Stopped => return Ok(Completion::Stopped),
+            }
+        }
+        let facts = splits.iter().map(|(split, images)| SplitFacts {
+            split: *split,
+            n_images: images.len() as u64,
+            hash: images.hash(),
+        });
+        self.events.send(Event::Data(DataFacts { classes: self.plan.classes().to_vec(), splits: facts.collect() }));
+        Ok(Completion::Done(splits))
+    }
+
+    fn model_facts(&self, network: &Network) -> ModelFacts {
+        let count = count_parameters(&self.plan.network);
+        ModelFacts {
+            weights_hash: network.weights_hash.clone(),
+            n_parameters: count.total,
+            n_trained_parameters: count.trained,
+            n_frozen_layers: self.plan.network.freeze.n_rows,
+            cut: self.plan.cut().to_owned(),
+            frozen_hash: network.frozen_hash.clone(),
+        }
+    }
+
+    fn sources(&self, splits: Vec<(Split, Images)>, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
+        let (mut train, mut valid, mut test) = (None, None, None);
+        for (split, images) in splits {
+            let made = self.reading().source(images, split, trainee.frame())?;
+            let Completion::Done(made) = made else { return Ok(Completion::Stopped) };
+            match split {
+                Split::Train => train = Some(Arc::new(made)),
+                Split::Valid => valid = Some(Arc::new(made)),
+                Split::Test => test = Some(made),
+            }
+        }
+        let (train, valid) = train.zip(valid).expect("a plan has a train and a valid split");
+        let steps_per_epoch = train.len().div_ceil(self.plan.spec.data.batch_size as usize) as u64;
+        Ok(Completion::Done(Sources { train, valid, test, steps_per_epoch }))
+    }
+
+    /// Hands the training to burn-train.
+    fn fit(&self, trainee: Trainee, sources: &Sources, best: &BestEpoch) -> Result<Completion<Trainee>, TrainError> {
+        let spec = &self.plan.spec;
+        let interrupter = Interrupter::new();
+        let feed =
+            |source: &Arc<Source>| Arc::new(Feed::new(Arc::clone(source), self.stop.clone(), interrupter.clone()));
+        let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), sources.steps_per_epoch);
+        let [model, optimizer, state] = PartWriter::all(&writer);
+        let recorder = Recorder::new(self.events.clone(), spec.checkpoint.monitor.key(), best.clone(), spec.log_every);
+        let device = self.device.device.clone().autodiff();
+        let training = SupervisedTraining::new(self.run_dir, feed(&sources.train), feed(&sources.valid))
+            .num_epochs(spec.epochs as usize)
+            .with_application_logger(None)
+            .with_metric_logger(recorder)
+            .renderer(Box::new(ProgressBridge::new(self.events.clone(), spec.epochs)))
+            .with_interrupter(interrupter)
+            .with_custom_checkpointers(model, optimizer, state)
+            .with_checkpointing_strategy(EveryEpoch)
+            .with_training_strategy(ExecutionStrategy::SingleDevice(device).into())
+            .metric_train_numeric(ImageMean::new(Measure::Loss))
+            .metric_train_numeric(ImageMean::new(Measure::Accuracy))
+            .metric_valid_numeric(ImageMean::new(Measure::Loss))
+            .metric_valid_numeric(ImageMean::new(Measure::Accuracy));
+        let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), spec.optimizer.learning_rate());
+        let result = training.launch(learner);
+        match (result.error, result.interrupted) {
+            (Some(error), _) => Err(TrainError::Engine(error.to_string())),
+            (None, Some(_)) => Ok(Completion::Stopped),
+            (None, None) => Ok(Completion::Done(result.model)),
+        }
+    }
+
+    /// Measures the test split, once, with the checkpoint that the monitored metric says is best.
+    fn test(&self, trained: Trainee, sources: &Sources, best: &BestEpoch) -> Result<Completion<()>, TrainError> {
+        let Some(test) = &sources.test else { return Ok(Completion::Done(())) };
+        let epoch = best.get().unwrap_or(self.plan.spec.epochs);
+        let trainee = evaluate::load(trained, self.run_dir, epoch)?;
+        let n_images = test.len() as u64;
+        let measured = self.events.phase(Phase::Test, n_images, || {
+            evaluate::measure(&trainee, test, &self.stop, |n_done| self.events.progress(n_done))
+        })?;
+        let Completion::Done(measured) = measured else { return Ok(Completion::Stopped) };
+        let step = u64::from(epoch) * sources.steps_per_epoch;
+        self.events.send(Event::Tested { points: measured.points(Split::Test, epoch, step) });
+        Ok(Completion::Done(()))
+    }
+}

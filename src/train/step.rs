@@ -1,0 +1,127 @@
+//! One step of training or measuring on a batch, as burn-train calls it.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn::train::{InferenceStep, TrainOutput, TrainStep};
+
+use crate::models::classifier::{Prefix, Tail};
+use crate::models::dropout::DropoutAddress;
+use crate::spec::schema::Loss;
+use crate::train::loss;
+use crate::train::metric::BatchStats;
+use crate::weights::registry::Preprocessing;
+
+/// A batch in host memory.
+#[derive(Clone, Debug)]
+pub struct Input {
+    pub values: Values,
+    /// Channels, height and width of one image's values.
+    pub chw: [usize; 3],
+    pub labels: Vec<u32>,
+    /// Each row's image, by its index in the split.
+    pub samples: Vec<u32>,
+    /// 1-based.
+    pub epoch: u32,
+}
+
+/// What a batch holds of its images.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// Bytes `[n, h, w, 3]`.
+    PixelsNhwc(Vec<u8>),
+    /// The prefix's output `[n, c, h, w]`.
+    Features(Vec<f32>),
+}
+
+/// All of a step that does not train.
+#[derive(Debug)]
+pub struct Frame {
+    pub prefix: Prefix,
+    pub preprocessing: Preprocessing,
+    pub loss: Loss,
+    pub seed: u64,
+    /// Without autodiff.
+    pub device: Device,
+}
+
+impl Frame {
+    /// The prefix's output on the plain device.
+    ///
+    /// Shape: `[n, c, h, w]`.
+    pub fn features(&self, values: &Values, chw: [usize; 3], n: usize) -> Tensor<4> {
+        match values {
+            Values::Features(values) => {
+                let [c, h, w] = chw;
+                Tensor::from_data(TensorData::new(values.clone(), [n, c, h, w]), &self.device)
+            }
+            Values::PixelsNhwc(pixels) => self.prefix.forward(self.images(pixels, chw, n)),
+        }
+    }
+
+    /// Preprocessed images.
+    ///
+    /// Shape: bytes `[n, h, w, 3]` → `[n, 3, h, w]`.
+    fn images(&self, pixels_nhwc: &[u8], [_, h, w]: [usize; 3], n: usize) -> Tensor<4> {
+        let n_pixels = h * w;
+        let mut values = vec![0.0_f32; pixels_nhwc.len()];
+        let images = values.chunks_exact_mut(3 * n_pixels).zip(pixels_nhwc.chunks_exact(3 * n_pixels));
+        for (image_chw, image_hwc) in images {
+            for (c, plane) in image_chw.chunks_exact_mut(n_pixels).enumerate() {
+                let (mean, deviation) = (self.preprocessing.mean_rgb[c], self.preprocessing.deviation_rgb[c]);
+                for (value, pixel) in plane.iter_mut().zip(image_hwc.iter().skip(c).step_by(3)) {
+                    *value = (f32::from(*pixel) - mean) / deviation;
+                }
+            }
+        }
+        Tensor::from_data(TensorData::new(values, [n, 3, h, w]), &self.device)
+    }
+
+    fn stats(&self, logits: Tensor<2>, labels: &[u32]) -> BatchStats {
+        let correct = loss::correct(self.loss, &logits, labels);
+        BatchStats { losses: loss::per_image(self.loss, logits, labels), correct }
+    }
+}
+
+/// The part of the network that trains, with all it needs to take a step.
+#[derive(Module, Debug)]
+pub struct Trainee {
+    pub tail: Tail,
+    #[module(skip)]
+    frame: Arc<Frame>,
+}
+
+impl Trainee {
+    pub fn new(tail: Tail, frame: Arc<Frame>) -> Self {
+        Self { tail, frame }
+    }
+
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+}
+
+impl TrainStep for Trainee {
+    type Input = Input;
+    type Output = BatchStats;
+
+    fn step(&self, input: Input) -> TrainOutput<BatchStats> {
+        let features = self.frame.features(&input.values, input.chw, input.labels.len());
+        let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.epoch, samples: &input.samples };
+        let logits = self.tail.forward(features.autodiff(), Some(dropout));
+        let stats = self.frame.stats(logits, &input.labels);
+        let gradients = stats.losses.clone().mean().backward();
+        TrainOutput::new(self, gradients, stats)
+    }
+}
+
+impl InferenceStep for Trainee {
+    type Input = Input;
+    type Output = BatchStats;
+
+    fn step(&self, input: Input) -> BatchStats {
+        let features = self.frame.features(&input.values, input.chw, input.labels.len());
+        self.frame.stats(self.tail.forward(features, None), &input.labels)
+    }
+}

@@ -124,6 +124,13 @@ CREATE TABLE model_facts (
     frozen_hash TEXT NOT NULL
 );
 
+-- Hashes of the network's tensors after the last epoch; frozen_hash must equal the one in model_facts.
+CREATE TABLE trained_facts (
+    run_id TEXT NOT NULL PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    frozen_hash TEXT NOT NULL,
+    trained_hash TEXT NOT NULL
+);
+
 -- A series is one metric of one run, either one point an epoch or one point every few steps.
 -- Its summary is kept here so that lists and comparisons read no points.
 CREATE TABLE series (

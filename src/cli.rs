@@ -1,33 +1,79 @@
 //! The command line: the only layer that parses flags, prints and picks exit codes.
 
-pub mod check;
-pub mod failure;
+mod check;
+mod compare;
+mod completions;
+mod context;
+mod doctor;
+mod evaluate;
+mod failure;
+mod list;
+mod log;
+mod output;
+mod progress;
+mod run;
+mod show;
+mod summary;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// Transfer learning on images from one YAML file.
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+
+/// Transfer learning on images from one YAML file: train, record, compare.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "xp", version, about, after_help = EXIT_CODES)]
 struct Cli {
+    /// The folder that holds the runs, instead of the nearest `.xp` from here upwards.
+    #[arg(long, global = true, env = "XP_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Say more on standard error; twice says most. RUST_LOG has the last word.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
 
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 the work failed, 2 usage or an invalid spec, \
+3 a run or file named here is not there, 130 interrupted.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Compare(compare::CompareArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Summary(summary::SummaryArgs),
     Check(check::CheckArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
 }
 
-/// Runs the command line and returns its exit code: 0 done, 1 the work failed, 2 usage or an invalid spec.
+/// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
-        Command::Check(args) => check::check(&args),
-    };
-    match result {
+    log::install(cli.verbose);
+    let done = Context::new(cli.home.as_deref()).and_then(|context| dispatch(&cli.command, &context));
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(args, context),
+        Command::List(args) => list::list(args, context),
+        Command::Show(args) => show::show(args, context),
+        Command::Compare(args) => compare::compare(args, context),
+        Command::Evaluate(args) => evaluate::evaluate(args, context),
+        Command::Summary(args) => summary::summary(args, context),
+        Command::Check(args) => check::check(args),
+        Command::Doctor(args) => doctor::doctor(args, context),
+        Command::Completions(args) => completions::completions(args, &mut Cli::command()),
     }
 }

@@ -9,9 +9,12 @@ pub mod spec;
 
 pub mod data;
 pub mod models;
+pub mod report;
 pub mod store;
 pub mod weights;
 
 pub mod train;
+
+pub mod launch;
 
 pub mod cli;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::failure::Failure;
+use crate::cli::output;
 use crate::spec::{LoadedSpec, fingerprint};
+use crate::train::plan::plan;
 
 /// Check a spec without running it.
 #[derive(Debug, Args)]
@@ -22,10 +24,10 @@ pub(crate) struct CheckArgs {
 
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let loaded = LoadedSpec::read(&args.spec, &args.sets)?;
+    let plan = plan(&loaded)?;
     if args.json {
-        println!("{:#}", fingerprint::resolved(&loaded.spec));
+        output::print_json(&fingerprint::resolved(&plan.spec))
     } else {
-        println!("{} is valid", args.spec.display());
+        output::print(&format!("{} is valid\n", args.spec.display()))
     }
-    Ok(())
 }

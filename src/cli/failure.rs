@@ -4,33 +4,103 @@ use std::process::ExitCode;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
+use crate::launch::LaunchError;
+use crate::run::summary::RunError;
 use crate::spec::problem::{Place, Problem, SpecError};
+use crate::store::StoreError;
+use crate::train::TrainError;
+use crate::train::device::DeviceError;
 
+/// The work failed.
+const EXIT_FAILED: u8 = 1;
 /// Usage errors and invalid specs.
 const EXIT_USAGE: u8 = 2;
+/// A run or file named on the command line is not there.
+const EXIT_NOT_THERE: u8 = 3;
+/// Ended by a signal, as shells count it: 128 + SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Most candidates that an ambiguous run name lists.
+const MAX_CANDIDATES: usize = 10;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
     Spec(#[from] SpecError),
+    #[error("failed to {0}")]
+    Device(#[from] DeviceError),
+    #[error("failed to {0}")]
+    Store(#[from] StoreError),
+    #[error("failed to {0}")]
+    Launch(#[from] LaunchError),
+    #[error("failed to {0}")]
+    Train(#[from] TrainError),
+    #[error("the run {name} failed: {}", error.message)]
+    Run { name: String, error: RunError },
+    #[error("the run {name} was stopped; its finished epochs are kept")]
+    Interrupted { name: String },
+    #[error("{what}")]
+    NotThere { what: String, hint: String },
+    #[error("failed to {what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("{n_bad} of these need attention")]
+    Unsound { n_bad: usize },
 }
 
 impl Failure {
     /// Prints the failure to standard error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("error: {self}");
-        match self {
-            Self::Spec(SpecError::Unreadable { .. }) => {
-                eprintln!("hint: `xp check FILE` takes the path of a YAML file")
-            }
-            Self::Spec(SpecError::Invalid { path, text, problems }) => {
-                for problem in problems {
-                    eprint!("{}", render(&path.display().to_string(), text, problem));
-                }
+        if let Self::Spec(SpecError::Invalid { path, text, problems }) = self {
+            for problem in problems {
+                eprint!("{}", render(&path.display().to_string(), text, problem));
             }
         }
-        ExitCode::from(EXIT_USAGE)
+        if let Some(hint) = self.hint() {
+            eprintln!("hint: {hint}");
+        }
+        ExitCode::from(self.exit_code())
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spec(SpecError::Unreadable { .. }) => Some("this takes the path of a YAML file".to_owned()),
+            Self::Device(_) => Some("`device: cpu` works everywhere; `xp doctor` shows what is here".to_owned()),
+            Self::Store(error) | Self::Launch(LaunchError::Store(error)) => store_hint(error),
+            Self::Run { name, error } => {
+                let place = error.place.as_ref().map(|place| format!("it happened at {place}; "));
+                Some(format!("{}`xp show {name}` has the details", place.unwrap_or_default()))
+            }
+            Self::NotThere { hint, .. } => Some(hint.clone()),
+            _ => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Spec(_) | Self::Device(_) => EXIT_USAGE,
+            Self::Store(StoreError::NotFound { .. }) | Self::NotThere { .. } => EXIT_NOT_THERE,
+            Self::Store(StoreError::Ambiguous { .. })
+            | Self::Launch(LaunchError::Store(StoreError::NameTaken { .. })) => EXIT_USAGE,
+            Self::Interrupted { .. } => EXIT_INTERRUPTED,
+            _ => EXIT_FAILED,
+        }
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::NotFound { .. } => {
+            Some("`xp list` shows the runs; RUN is an id, a name or @1 for the newest".to_owned())
+        }
+        StoreError::Ambiguous { candidates, .. } => {
+            let names = candidates.iter().take(MAX_CANDIDATES).map(|run| format!("{} ({})", run.name, run.id.short()));
+            let more = if candidates.len() > MAX_CANDIDATES { ", …" } else { "" };
+            Some(format!("they are {}{more}", names.collect::<Vec<_>>().join(", ")))
+        }
+        StoreError::NameTaken { .. } => Some("choose another `--name`, or leave it out".to_owned()),
+        _ => None,
     }
 }
 

@@ -52,9 +52,11 @@ impl<'a> Comparison<'a> {
         if !text.is_empty() {
             text.push('\n');
         }
-        let columns = self.columns(width);
-        if least_width(&columns) <= width {
-            return text + &table(&columns, width);
+        if LEAST_NAME + self.runs.len() * (GAP + LEAST_RUN) <= width {
+            let columns = self.columns(width);
+            if least_width(&columns) <= width {
+                return text + &table(&columns, width);
+            }
         }
         text + &stacked_tables(self.rows(), width)
     }

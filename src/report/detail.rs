@@ -5,7 +5,7 @@ use crate::report::number::{ABSENT, bytes_text, count_text, metric_text};
 use crate::report::table::{Alignment, Column, pairs, table, wrapped};
 use crate::report::time::{duration_text, second_text};
 use crate::run::detail::{CheckpointRecord, RunDetail};
-use crate::run::event::{DataFacts, ModelFacts};
+use crate::run::event::{DataFacts, ModelFacts, TrainedFacts};
 use crate::run::summary::RunSummary;
 
 /// More skipped images than this are only counted; the JSON has them all.
@@ -22,7 +22,10 @@ pub fn text(detail: &RunDetail, width: usize) -> String {
         ("parameters", pairs(&params(summary), width)),
         ("metrics", metrics(summary, width)),
         ("data", detail.data.as_ref().map_or(String::new(), |facts| data(facts, width))),
-        ("model", detail.model.as_ref().map_or(String::new(), |facts| pairs(&model(facts), width))),
+        (
+            "model",
+            detail.model.as_ref().map_or(String::new(), |facts| pairs(&model(facts, detail.trained.as_ref()), width)),
+        ),
         ("checkpoints", checkpoints(&detail.checkpoints, width)),
         ("warnings", warnings(detail, width)),
         ("skipped images", skipped(detail, width)),
@@ -105,15 +108,26 @@ fn data(facts: &DataFacts, width: usize) -> String {
     pairs(&rows, width)
 }
 
-fn model(facts: &ModelFacts) -> Vec<(String, String)> {
+fn model(facts: &ModelFacts, after: Option<&TrainedFacts>) -> Vec<(String, String)> {
     let trained = format!("{} of {}", count_text(facts.n_trained_parameters), count_text(facts.n_parameters));
-    vec![
+    let mut rows = vec![
         row("trained parameters", &trained),
         row("frozen layers", &count_text(facts.n_frozen_layers)),
         row("cut after", &facts.cut),
         row("weights hash", shortened(&facts.weights_hash)),
-        row("frozen hash", shortened(&facts.frozen_hash)),
-    ]
+        row("frozen hash", &frozen_hash(&facts.frozen_hash, after)),
+    ];
+    rows.extend(after.map(|after| row("trained hash", shortened(&after.trained_hash))));
+    rows
+}
+
+/// The hash of the frozen tensors and what training did to it.
+fn frozen_hash(before: &str, after: Option<&TrainedFacts>) -> String {
+    match after {
+        None => shortened(before).to_owned(),
+        Some(after) if after.frozen_hash == before => format!("{}, the same after training", shortened(before)),
+        Some(after) => format!("{}, but {} after training", shortened(before), shortened(&after.frozen_hash)),
+    }
 }
 
 fn checkpoints(checkpoints: &[CheckpointRecord], width: usize) -> String {
@@ -237,7 +251,8 @@ mod tests {
           frozen layers       50
           cut after           blocks.6
           weights hash        fedcba987654
-          frozen hash         00ff00ff00ff
+          frozen hash         00ff00ff00ff, the same after training
+          trained hash        123456789abc
 
         checkpoints
           epoch  step  monitored     size  folder
@@ -272,6 +287,15 @@ mod tests {
           2026-11-24 10:52:07  running
           2026-11-24 10:53:39  finished
         ");
+    }
+
+    #[test]
+    fn a_frozen_tensor_that_moved_is_told() {
+        let after =
+            |frozen_hash: &str| TrainedFacts { frozen_hash: frozen_hash.to_owned(), trained_hash: String::new() };
+        assert_eq!(frozen_hash("a", None), "a");
+        assert_eq!(frozen_hash("a", Some(&after("a"))), "a, the same after training");
+        assert_eq!(frozen_hash("a", Some(&after("b"))), "a, but b after training");
     }
 
     #[test]

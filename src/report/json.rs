@@ -33,7 +33,8 @@ pub fn detail(detail: &RunDetail) -> Value {
     Value::Object(object)
 }
 
-fn run(run: &RunSummary) -> Value {
+/// One run, as a list of runs gives each.
+pub fn run(run: &RunSummary) -> Value {
     Value::Object(run_object(run))
 }
 
@@ -79,6 +80,7 @@ fn detail_object(detail: &RunDetail) -> Map<String, Value> {
         "events": events.collect::<Vec<_>>(),
         "data": detail.data.as_ref().map(data),
         "model": detail.model.as_ref().map(model),
+        "trained": detail.trained,
         "checkpoints": detail.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
         "skipped": detail.skipped.iter().map(skipped).collect::<Vec<_>>(),
         "warnings": warnings.collect::<Vec<_>>(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::run::detail::{Artifact, CheckpointRecord, RunDetail, RunWarning, StateChange};
-use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, SplitFacts};
+use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, SplitFacts, TrainedFacts};
 use crate::run::id::RunId;
 use crate::run::metric::{Direction, Point, SeriesSummary, Split};
 use crate::run::summary::{RunSummary, ShownState, State};
@@ -75,6 +75,7 @@ pub(crate) fn detail() -> RunDetail {
         ],
         data: Some(data()),
         model: Some(model()),
+        trained: Some(TrainedFacts { frozen_hash: model().frozen_hash, trained_hash: "123456789abcdef0".to_owned() }),
         checkpoints: vec![checkpoint(3, Some(0.486_71), false), checkpoint(4, None, true)],
         skipped: skipped.collect(),
         warnings: vec![RunWarning { at_ms: CREATED_AT_MS, text: "few images ".repeat(12) }],

@@ -87,14 +87,18 @@ pub(crate) fn stacked_tables(columns: Vec<Column>, width: usize) -> String {
     let mut columns = columns.into_iter();
     let Some(first) = columns.next() else { return String::new() };
     let mut blocks = vec![vec![first.clone()]];
+    let mut taken = first.least();
     for column in columns {
-        let fits = |block: &Vec<Column>| {
-            let with_it: Vec<Column> = block.iter().chain([&column]).cloned().collect();
-            block.len() == 1 || least_width(&with_it) <= width
-        };
+        let needed = GAP + column.least();
         match blocks.last_mut() {
-            Some(block) if fits(block) => block.push(column),
-            _ => blocks.push(vec![first.clone(), column]),
+            Some(block) if block.len() == 1 || taken + needed <= width => {
+                block.push(column);
+                taken += needed;
+            }
+            _ => {
+                blocks.push(vec![first.clone(), column]);
+                taken = first.least() + needed;
+            }
         }
     }
     blocks.into_iter().map(|block| table(&block, width)).collect::<Vec<_>>().join("\n")
@@ -156,10 +160,11 @@ fn printable(text: &str) -> String {
 /// Takes from the widest column that may shrink until the line fits or none may.
 fn shrunk_widths(columns: &[Column], width: usize) -> Vec<usize> {
     let mut widths: Vec<usize> = columns.iter().map(Column::width).collect();
+    let least: Vec<usize> = columns.iter().map(Column::least).collect();
     let room = width.saturating_sub(GAP * columns.len().saturating_sub(1));
     // A character at a time, so that columns of like width shrink alike.
     while widths.iter().sum::<usize>() > room {
-        let shrinking = (0..columns.len()).filter(|&index| widths[index] > columns[index].least());
+        let shrinking = (0..columns.len()).filter(|&index| widths[index] > least[index]);
         let Some(widest) = shrinking.max_by_key(|&index| widths[index]) else { break };
         widths[widest] -= 1;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput};
+use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, TrainedFacts};
 use crate::run::summary::{RunSummary, State};
 
 /// A run with all that its summary leaves out, its points aside.
@@ -22,6 +22,8 @@ pub struct RunDetail {
     pub events: Vec<StateChange>,
     pub data: Option<DataFacts>,
     pub model: Option<ModelFacts>,
+    /// `None` until the last epoch is done.
+    pub trained: Option<TrainedFacts>,
     /// By epoch, those since deleted included.
     pub checkpoints: Vec<CheckpointRecord>,
     pub skipped: Vec<SkippedInput>,

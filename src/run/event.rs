@@ -61,6 +61,15 @@ pub struct ModelFacts {
     pub frozen_hash: String,
 }
 
+/// What the network's tensors were after the last epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainedFacts {
+    /// Must equal [`ModelFacts::frozen_hash`].
+    pub frozen_hash: String,
+    /// Hash of every tensor that trained.
+    pub trained_hash: String,
+}
+
 /// A checkpoint that is whole on disk: its manifest was written last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedCheckpoint {
@@ -98,12 +107,8 @@ pub enum Event {
         points: Vec<(MetricKey, Point)>,
     },
     CheckpointSaved(SavedCheckpoint),
-    /// All epochs are done. The first hash must equal [`ModelFacts::frozen_hash`].
-    Trained {
-        frozen_hash: String,
-        /// Hash of every tensor that trained.
-        trained_hash: String,
-    },
+    /// All epochs are done.
+    Trained(TrainedFacts),
     /// The test metrics of the best checkpoint.
     Tested {
         points: Vec<(MetricKey, Point)>,

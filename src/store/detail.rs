@@ -33,6 +33,7 @@ impl Store {
             events: events(&mut tx, id).await?,
             data: facts::data(&mut tx, id).await?,
             model: facts::model(&mut tx, id).await?,
+            trained: facts::trained(&mut tx, id).await?,
             checkpoints: checkpoints::select(&mut tx, id).await?,
             skipped: facts::skipped(&mut tx, id).await?,
             warnings: facts::warnings(&mut tx, id).await?,

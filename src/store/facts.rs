@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sqlx::{Sqlite, Transaction};
 
 use crate::run::detail::RunWarning;
-use crate::run::event::{DataFacts, ModelFacts, SkippedInput, SplitFacts};
+use crate::run::event::{DataFacts, ModelFacts, SkippedInput, SplitFacts, TrainedFacts};
 use crate::run::id::RunId;
 use crate::run::metric::Split;
 use crate::store::StoreError;
@@ -62,6 +62,21 @@ impl Store {
         Ok(())
     }
 
+    /// Records what the network's tensors were after the last epoch, in place of what was recorded before.
+    pub async fn set_trained_facts(&self, id: &RunId, facts: &TrainedFacts) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO trained_facts (run_id, frozen_hash, trained_hash) VALUES ($1, $2, $3)
+            ON CONFLICT (run_id) DO UPDATE
+            SET frozen_hash = excluded.frozen_hash, trained_hash = excluded.trained_hash",
+        )
+        .bind(id.as_str())
+        .bind(&facts.frozen_hash)
+        .bind(&facts.trained_hash)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// Records images that were left out.
     pub async fn add_skipped(&self, id: &RunId, skipped: &[SkippedInput]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
@@ -87,6 +102,16 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+/// Reads the trained tensors' hashes; `None` until they were recorded.
+pub(crate) async fn trained(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Option<TrainedFacts>, StoreError> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT frozen_hash, trained_hash FROM trained_facts WHERE run_id = $1")
+            .bind(id.as_str())
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(row.map(|(frozen_hash, trained_hash)| TrainedFacts { frozen_hash, trained_hash }))
 }
 
 /// Reads the data's facts; `None` until they were recorded.

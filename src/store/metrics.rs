@@ -28,7 +28,7 @@ impl Store {
 
     /// Reads a series in the order it was written; empty when there is none.
     pub async fn points(&self, id: &RunId, key: MetricKey, resolution: Resolution) -> Result<Vec<Point>, StoreError> {
-        let datas: Vec<Vec<u8>> = sqlx::query_scalar(
+        let blocks: Vec<Vec<u8>> = sqlx::query_scalar(
             "SELECT data FROM point_blocks JOIN series ON series.id = point_blocks.series_id
             WHERE run_id = $1 AND resolution = $2 AND name = $3 ORDER BY block",
         )
@@ -38,7 +38,7 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         let mut points = Vec::new();
-        for data in datas {
+        for data in blocks {
             points.extend(decode(&data, id, key)?);
         }
         Ok(points)

@@ -7,10 +7,17 @@ use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use burn::train::InferenceStep;
 
+use crate::run::event::Phase;
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
+use crate::settings::Resources;
+use crate::train::channel::Events;
 use crate::train::checkpoint;
+use crate::train::device::TrainDevice;
 use crate::train::feed::Source;
+use crate::train::network;
+use crate::train::plan::Plan;
+use crate::train::splits::Reading;
 use crate::train::step::Trainee;
 use crate::train::{Completion, TrainError};
 
@@ -65,4 +72,36 @@ pub fn measure(
     }
     let n = n_images as f64;
     Ok(Completion::Done(Measured { loss: loss / n, accuracy: n_correct / n, n_images }))
+}
+
+/// What to measure, and with which checkpoint.
+#[derive(Clone, Debug)]
+pub struct Evaluation<'a> {
+    /// Made by [`crate::train::plan::plan_evaluation`]: its one folder is measured.
+    pub plan: &'a Plan,
+    pub device: &'a TrainDevice,
+    pub run_dir: &'a Path,
+    /// The checkpoint's epoch.
+    pub epoch: u32,
+    pub resources: Resources,
+    pub events: Events,
+    pub stop: StopFlag,
+}
+
+impl Evaluation<'_> {
+    /// Reads the images and measures them with the checkpoint.
+    pub fn measure(&self) -> Result<Completion<Measured>, TrainError> {
+        let reading = Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop };
+        let (split, folder) = &self.plan.folders[0];
+        let Completion::Done(images) = reading.images(*split, folder)? else { return Ok(Completion::Stopped) };
+        let network = network::build(self.plan, self.device)?;
+        let trainee = load(network.trainee, self.run_dir, self.epoch)?;
+        let Completion::Done(source) = reading.source(images, *split, trainee.frame())? else {
+            return Ok(Completion::Stopped);
+        };
+        let n_images = source.len() as u64;
+        self.events.phase(Phase::Test, n_images, || {
+            measure(&trainee, &source, &self.stop, |n_done| self.events.progress(n_done))
+        })
+    }
 }

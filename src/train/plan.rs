@@ -43,11 +43,6 @@ impl Plan {
             self.network.layout.units[..self.network.freeze.n_prefix_units].iter().map(|unit| unit.convs.len()).sum();
         self.network.layout.row_name(1 + n_convs as u64).unwrap_or("input")
     }
-
-    /// The filter and the checks' results aside, what a run of this plan says about where its inputs are.
-    pub fn folder(&self, split: Split) -> Option<&Folder> {
-        self.folders.iter().find(|(of, _)| *of == split).map(|(_, folder)| folder)
-    }
 }
 
 /// Checks a spec against its folders and its backbone, and reports all that does not fit together.
@@ -63,6 +58,19 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     match (freeze, head) {
         (Some(freeze), Some(head)) if problems.is_empty() => Ok(assemble(spec, folders, layout, freeze, head)),
         _ => Err(loaded.error(problems)),
+    }
+}
+
+/// Checks a run's spec against one folder to measure; it must have the classes that were trained, in their order.
+pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, folder: Folder) -> Result<Plan, SpecError> {
+    let spec = &loaded.spec;
+    let mut problems = Vec::new();
+    let layout = backbone::layout(spec.model.backbone);
+    let head = head_plan(spec, &layout, folder.classes.len(), &mut problems);
+    match (freeze(&spec.model.frozen_layers, &layout), head) {
+        (Ok(freeze), Some(head)) => Ok(assemble(spec, vec![(split, folder)], layout, freeze, head)),
+        (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout)])),
+        (Ok(_), None) => Err(loaded.error(problems)),
     }
 }
 

@@ -7,7 +7,7 @@ use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -59,10 +59,10 @@ impl Session<'_> {
             return Ok(Completion::Stopped);
         };
         let tensors = network::named_tensors(self.plan, &trained);
-        self.events.send(Event::Trained {
+        self.events.send(Event::Trained(TrainedFacts {
             frozen_hash: network::hash(&tensors.frozen),
             trained_hash: network::hash(&tensors.trained),
-        });
+        }));
         self.test(trained, &sources, &best)
     }
 

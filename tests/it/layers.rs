@@ -170,10 +170,10 @@ fn import_breaches(path: &str, code: &str) -> Vec<String> {
 }
 
 fn word_breaches(path: &str, code: &str) -> Vec<String> {
-    let allowed = |place: &&str| *place == path || *place == top_module(path);
+    let allowed = |place: &str| place == path || place == top_module(path);
     WORDS
         .iter()
-        .filter(|(word, places)| !places.iter().any(|place| allowed(&place)) && says(code, word))
+        .filter(|(word, places)| !places.iter().any(|place| allowed(place)) && says(code, word))
         .map(|(word, places)| format!("src/{path} says {word}, which only {} may", places.join(", ")))
         .collect()
 }

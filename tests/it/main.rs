@@ -1,3 +1,4 @@
 //! Tests through the built binary.
 
 mod cli_check;
+mod layers;

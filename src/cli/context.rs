@@ -1,0 +1,62 @@
+//! What every command that looks at runs needs: the home folder, the store and a clock.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::Runtime;
+
+use crate::cli::failure::Failure;
+use crate::run::id::RunId;
+use crate::run::summary::RunSummary;
+use crate::settings::{Home, host};
+use crate::store::StoreError;
+use crate::store::connect::Store;
+use crate::store::list::{Observer, RunFilter};
+
+/// Where a command works.
+pub(crate) struct Context {
+    pub home: Home,
+    runs_dir: PathBuf,
+    host: String,
+    runtime: Runtime,
+}
+
+impl Context {
+    pub fn new(home: Option<&Path>) -> Result<Self, Failure> {
+        let working_dir = std::env::current_dir()
+            .map_err(|source| Failure::Io { what: "find the working directory".into(), source })?;
+        let home = Home::find(home, &working_dir);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| Failure::Io { what: "start".into(), source })?;
+        Ok(Self { runs_dir: home.runs_dir(), home, host: host(), runtime })
+    }
+
+    pub fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    pub fn observer(&self) -> Observer<'_> {
+        Observer { runs_dir: &self.runs_dir, this_host: &self.host, now_ms: jiff::Timestamp::now().as_millisecond() }
+    }
+
+    /// The store, or `None` where nothing was ever run.
+    pub fn existing_store(&self) -> Result<Option<Store>, StoreError> {
+        self.wait(Store::open_existing(&self.home.database()))
+    }
+
+    /// The store and the run that `query` means in it.
+    pub fn find_run(&self, query: &str) -> Result<(Store, RunId), Failure> {
+        let not_found = || StoreError::NotFound { query: query.to_owned() };
+        let store = self.existing_store()?.ok_or_else(not_found)?;
+        let id = self.wait(store.find_run(query))?;
+        Ok((store, id))
+    }
+
+    /// Runs, newest first; none where nothing was ever run.
+    pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, Failure> {
+        match self.existing_store()? {
+            Some(store) => Ok(self.wait(store.list_runs(filter, &self.observer()))?),
+            None => Ok(Vec::new()),
+        }
+    }
+}

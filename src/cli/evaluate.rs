@@ -1,0 +1,157 @@
+//! `xp evaluate`: measures a run's checkpoint on images.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::progress::{Lines, Progress};
+use crate::data::folder::{self, Folder};
+use crate::launch::Watcher;
+use crate::launch::environment::SPEC_PATH;
+use crate::run::detail::RunDetail;
+use crate::run::metric::Split;
+use crate::run::stop::StopFlag;
+use crate::settings::Resources;
+use crate::spec::LoadedSpec;
+use crate::train::channel::Events;
+use crate::train::evaluate::{Evaluation, Measured};
+use crate::train::plan::plan_evaluation;
+use crate::train::{Completion, device};
+
+/// Measure a run's checkpoint on its test images, or on a folder.
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// A run, as `xp show` takes it.
+    run: String,
+    /// A folder with the run's class folders; by default the spec's test images, else its valid images.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Which checkpoint: best, last or an epoch.
+    #[arg(long, default_value = "best")]
+    checkpoint: CheckpointChoice,
+    /// Where to compute: auto, cpu, cuda or cuda:N; by default as the run did.
+    #[arg(long)]
+    device: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A checkpoint as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckpointChoice {
+    Best,
+    Last,
+    Epoch(u32),
+}
+
+impl std::str::FromStr for CheckpointChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "best" => Ok(Self::Best),
+            "last" => Ok(Self::Last),
+            epoch => epoch.parse().map(Self::Epoch).map_err(|_| "expected best, last or an epoch".to_owned()),
+        }
+    }
+}
+
+pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Failure> {
+    let (store, id) = context.find_run(&args.run)?;
+    let run = context.wait(store.run_detail(&id, &context.observer()))?;
+    let epoch = choose(&run, args.checkpoint)?;
+    let sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
+    let loaded = loaded_spec(&run, &sets)?;
+    let (split, folder) = folder(&run, &loaded, args.data.as_deref())?;
+    let root = folder.root.clone();
+    let plan = plan_evaluation(&loaded, split, folder)?;
+    let device = device::open(loaded.spec.device)?;
+    let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
+    let run_dir = context.home.run_dir(&id);
+    let measured = thread::scope(|scope| {
+        let (sender, events) = sync_channel(64);
+        let (plan, device, run_dir) = (&plan, &device, &run_dir);
+        let measuring = scope.spawn(move || {
+            let (events, stop) = (Events::new(sender), StopFlag::default());
+            Evaluation { plan, device, run_dir, epoch, resources: Resources::new(None), events, stop }.measure()
+        });
+        for event in events {
+            progress.event(&event);
+        }
+        measuring.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+    })?;
+    let Completion::Done(measured) = measured else {
+        return Err(Failure::Interrupted { name: run.summary.name });
+    };
+    report(args, &run, epoch, &root, measured)
+}
+
+/// The epoch of the checkpoint asked for, if its files are still there.
+fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<u32, Failure> {
+    let kept: Vec<u32> = run.checkpoints.iter().filter(|c| !c.deleted).map(|c| c.saved.epoch).collect();
+    let monitor = run.summary.params.get("checkpoint.monitor").and_then(serde_json::Value::as_str);
+    let best = monitor.and_then(|monitor| run.summary.metrics.get(monitor)?.best_epoch);
+    let epoch = match choice {
+        CheckpointChoice::Best => best.or_else(|| kept.last().copied()),
+        CheckpointChoice::Last => kept.last().copied(),
+        CheckpointChoice::Epoch(epoch) => Some(epoch),
+    };
+    epoch.filter(|epoch| kept.contains(epoch)).ok_or_else(|| Failure::NotThere {
+        what: format!("the run {} has no such checkpoint", run.summary.name),
+        hint: format!("it kept those of epochs {kept:?}"),
+    })
+}
+
+/// The spec as the run resolved it, its folders relative to where it was.
+pub(crate) fn loaded_spec(run: &RunDetail, sets: &[String]) -> Result<LoadedSpec, Failure> {
+    let path = run.environment.get(SPEC_PATH).map_or_else(PathBuf::new, PathBuf::from);
+    Ok(LoadedSpec::from_text(&path, run.resolved_json.clone(), sets)?)
+}
+
+fn folder(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<(Split, Folder), Failure> {
+    let data = &loaded.spec.data;
+    let (split, path) = match (named, &data.test) {
+        (Some(path), _) => (Split::Test, path.to_owned()),
+        (None, Some(test)) => (Split::Test, loaded.resolve(test)),
+        (None, None) => (Split::Valid, loaded.resolve(&data.valid)),
+    };
+    let folder = folder::scan(&path).map_err(|error| Failure::NotThere {
+        what: format!("cannot {error}"),
+        hint: "`--data DIR` takes a folder that holds a folder of images for each class".into(),
+    })?;
+    let trained = run.data.as_ref().map(|data| data.classes.as_slice()).unwrap_or_default();
+    if folder.classes != trained {
+        return Err(Failure::NotThere {
+            what: format!("{} does not hold the classes the run was trained on", path.display()),
+            hint: format!("they are {}", trained.join(", ")),
+        });
+    }
+    Ok((split, folder))
+}
+
+fn report(args: &EvaluateArgs, run: &RunDetail, epoch: u32, root: &Path, measured: Measured) -> Result<(), Failure> {
+    let Measured { loss, accuracy, n_images } = measured;
+    if args.json {
+        return output::print_json(&json!({
+            "schema": 1,
+            "run": run.summary.id,
+            "name": run.summary.name,
+            "epoch": epoch,
+            "data": root,
+            "metrics": { "loss": loss, "accuracy": accuracy },
+            "n_images": n_images,
+        }));
+    }
+    let name = &run.summary.name;
+    output::print(&format!(
+        "{name}, epoch {epoch}, on {}: loss {loss:.4} accuracy {accuracy:.3}, {n_images} images\n",
+        root.display()
+    ))
+}

@@ -1,0 +1,33 @@
+//! `xp list`: the runs, newest first.
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::report::{json, list as report};
+use crate::store::list::RunFilter;
+
+/// List runs, newest first.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only runs of this experiment: the spec's `name`.
+    #[arg(long)]
+    experiment: Option<String>,
+    /// Only the newest N.
+    #[arg(long, short = 'n', value_name = "N")]
+    limit: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
+    let filter = RunFilter { experiment: args.experiment.clone(), limit: args.limit };
+    let runs = context.list_runs(&filter)?;
+    if args.json {
+        output::print_json(&json::list(&runs))
+    } else {
+        output::print(&report::list(&runs, output::width()))
+    }
+}

@@ -1,0 +1,34 @@
+//! Standard output: written whole, quiet when the reader has gone.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::cli::failure::Failure;
+
+/// Columns to lay a table out in when nobody says how many there are.
+const DEFAULT_WIDTH: usize = 80;
+
+/// Prints text as it is. A reader that has closed the pipe, as `head` does, is no error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Io { what: "write to standard output".into(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints indented JSON.
+pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// The terminal's width in characters, else `COLUMNS`, else 80.
+pub(crate) fn width() -> usize {
+    let from_terminal = || io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    let from_environment = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|width| *width > 0);
+    let width = from_terminal().map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0);
+    width.or_else(from_environment).unwrap_or(DEFAULT_WIDTH)
+}

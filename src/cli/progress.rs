@@ -1,0 +1,180 @@
+//! A run as it is watched: bars on a terminal, and a line an epoch wherever the output goes.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::{log, output};
+use crate::launch::{Started, Watcher};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase};
+use crate::run::metric::{Measure, MetricKey, Point, Split};
+
+/// Who reads the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lines {
+    Printed,
+    /// Standard output is for JSON alone.
+    Hidden,
+}
+
+/// Prints a run's progress.
+pub(crate) struct Progress {
+    lines: Lines,
+    device: String,
+    backbone: String,
+    epochs: u32,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+    n_skipped: u64,
+}
+
+impl Progress {
+    pub fn new(lines: Lines, device: String, backbone: String, epochs: u32) -> Self {
+        Self { lines, device, backbone, epochs, bar: None, last_line: Instant::now(), n_skipped: 0 }
+    }
+
+    /// Prints a line above the bar; where nobody reads, nothing is lost, since all of it is stored.
+    fn line(&self, text: &str) {
+        if self.lines == Lines::Hidden {
+            return;
+        }
+        let print = || drop(output::print(&format!("{text}\n")));
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn phase(&mut self, phase: Phase, n_items: u64) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let style =
+            ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {eta:>4}").expect("the template is fixed");
+        let bar = ProgressBar::new(n_items).with_style(style).with_message(phase_name(phase));
+        if let Some(old) = self.bar.replace(bar) {
+            old.finish_and_clear();
+        }
+    }
+
+    fn data(&mut self, facts: &DataFacts) {
+        let splits = facts.splits.iter().map(|split| format!("{} {}", split.n_images, split.split));
+        let splits = splits.collect::<Vec<_>>().join(", ");
+        self.line(&format!("  {} classes; images: {splits}", facts.classes.len()));
+        if self.n_skipped > 0 {
+            self.line(&format!("  {} images skipped; `xp show` names them", self.n_skipped));
+        }
+    }
+
+    fn model(&self, facts: &ModelFacts) {
+        let text = format!(
+            "  {}: {} of {} parameters train; frozen through {}",
+            self.backbone,
+            thousands(facts.n_trained_parameters),
+            thousands(facts.n_parameters),
+            if facts.n_frozen_layers == 0 { "nothing" } else { &facts.cut },
+        );
+        self.line(&text);
+    }
+}
+
+impl Watcher for Progress {
+    fn started(&mut self, run: &Started) {
+        if let Err(error) = log::record_into(&run.run_dir) {
+            tracing::warn!(%error, "the run's log cannot be written");
+        }
+        self.line(&format!("run {} ({}) on {}", run.name, run.id.short(), self.device));
+        self.last_line = Instant::now();
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::PhaseStarted { phase, n_items } => self.phase(*phase, *n_items),
+            Event::Progress { n_done } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*n_done);
+                }
+            }
+            Event::PhaseEnded => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                }
+            }
+            Event::Data(facts) => self.data(facts),
+            Event::Model(facts) => self.model(facts),
+            Event::Skipped(_) => self.n_skipped += 1,
+            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            _ => {}
+        }
+    }
+
+    fn committed(&mut self, points: &[(MetricKey, Point)]) {
+        let Some((first, point)) = points.first() else { return };
+        let seconds = self.last_line.elapsed().as_secs_f64();
+        self.last_line = Instant::now();
+        let values = |split| split_values(points, split);
+        let width = self.epochs.to_string().len();
+        if first.split == Split::Test {
+            self.line(&format!("test, epoch {}: {}, {} images", point.epoch, values(Split::Test), point.n_samples));
+        } else {
+            self.line(&format!(
+                "epoch {:>width$}/{}  train {}  valid {}  {seconds:.1} s",
+                point.epoch,
+                self.epochs,
+                values(Split::Train),
+                values(Split::Valid),
+            ));
+        }
+    }
+
+    fn ended(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {
+    let value = |measure| {
+        let key = MetricKey::new(split, measure);
+        points.iter().find(|(of, _)| *of == key).map_or(f64::NAN, |(_, point)| point.value)
+    };
+    format!("loss {:.4} accuracy {:.3}", value(Measure::Loss), value(Measure::Accuracy))
+}
+
+fn phase_name(phase: Phase) -> String {
+    match phase {
+        Phase::Index(split) => format!("reading {split} images"),
+        Phase::Prefix(split) => format!("frozen layers, {split}"),
+        Phase::Train { epoch, epochs } => format!("epoch {epoch}/{epochs}, train"),
+        Phase::Valid { epoch, epochs } => format!("epoch {epoch}/{epochs}, valid"),
+        Phase::Test => "test".to_owned(),
+    }
+}
+
+/// `3,371,008`.
+pub(crate) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!(
+            ["0", "999", "1,000", "3,371,008"],
+            [0, 999, 1_000, 3_371_008].map(thousands).each_ref().map(String::as_str)
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! `xp run`: trains what a spec says and records it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::progress::{Lines, Progress};
+use crate::launch::{self, Launch, Started};
+use crate::report::json;
+use crate::run::metric::{Measure, MetricKey, Split};
+use crate::run::stop::StopFlag;
+use crate::run::summary::RunSummary;
+use crate::settings::Resources;
+use crate::spec::LoadedSpec;
+use crate::store::runs::Ending;
+use crate::train::device;
+use crate::train::plan::plan;
+
+/// Train what a spec says and record it.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The spec file.
+    spec: PathBuf,
+    /// Replace a value: --set optimizer.adam.learning_rate=1e-4. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Where to train: auto, cpu, cuda or cuda:N; short for --set device=…
+    #[arg(long)]
+    device: Option<String>,
+    /// The run's name; by default one is made up.
+    #[arg(long)]
+    name: Option<String>,
+    /// A tag to find the run by. May be repeated.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Threads that read and decode images; by default one a core. They do not change the result.
+    #[arg(long, env = "XP_LOADER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    loader_threads: Option<u16>,
+    /// Print the run as JSON when it has ended, and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
+    let mut sets = args.sets.clone();
+    sets.extend(args.device.as_ref().map(|device| format!("device={device}")));
+    let loaded = LoadedSpec::read(&args.spec, &sets)?;
+    let plan = plan(&loaded)?;
+    let device = device::open(loaded.spec.device)?;
+    let stop = stop_on_signals()?;
+    let lines = if args.json { Lines::Hidden } else { Lines::Printed };
+    let backbone = plan.network.layout.name.to_owned();
+    let mut progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
+    let launch = Launch {
+        home: &context.home,
+        plan: &plan,
+        spec_path: &args.spec,
+        spec_yaml: &loaded.text,
+        device,
+        resources: Resources::new(args.loader_threads.map(usize::from)),
+        name: args.name.clone(),
+        tags: args.tags.clone(),
+        stop,
+    };
+    let (started, ending) = launch::run(&launch, &mut progress)?;
+    report(args, context, &started, &ending)
+}
+
+/// The first signal asks the run to stop after its step; the second ends the process at once.
+fn stop_on_signals() -> Result<StopFlag, Failure> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)));
+        registered.map_err(|source| Failure::Io { what: "listen for Ctrl-C".into(), source })?;
+    }
+    Ok(StopFlag::from_shared(flag))
+}
+
+fn report(args: &RunArgs, context: &Context, started: &Started, ending: &Ending) -> Result<(), Failure> {
+    let (store, id) = context.find_run(started.id.as_str())?;
+    let summary = context.wait(store.run_summary(&id, &context.observer()))?;
+    if args.json {
+        output::print_json(&json::run(&summary))?;
+    }
+    match ending {
+        Ending::Finished if args.json => Ok(()),
+        Ending::Finished => output::print(&last_lines(&summary, started)),
+        Ending::Stopped => Err(Failure::Interrupted { name: started.name.clone() }),
+        Ending::Failed(error) => Err(Failure::Run { name: started.name.clone(), error: error.clone() }),
+    }
+}
+
+fn last_lines(summary: &RunSummary, started: &Started) -> String {
+    let seconds = summary.duration_ms() as f64 / 1000.0;
+    let best = |measure| {
+        let key = MetricKey::new(Split::Valid, measure).to_string();
+        let series = summary.metrics.get(&key)?;
+        Some(format!("best {key} {:.4} in epoch {}", series.best?, series.best_epoch?))
+    };
+    let bests: Vec<String> = [Measure::Loss, Measure::Accuracy].into_iter().filter_map(best).collect();
+    format!("finished in {seconds:.1} s; {}\n{}\n", bests.join(", "), started.run_dir.join("curves.png").display())
+}

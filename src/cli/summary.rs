@@ -1,0 +1,165 @@
+//! `xp summary`: a network row by row, what of it is frozen, and how many parameters train.
+
+use std::path::Path;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::progress::thousands;
+use crate::models::backbone;
+use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
+use crate::models::head::dense_tensors;
+use crate::models::layout::Row;
+use crate::spec::LoadedSpec;
+use crate::spec::schema::{BackboneName, HeadLayer};
+use crate::train::plan::plan;
+
+/// Show a network layer by layer: the rows that `frozen_layers` counts.
+#[derive(Debug, Args)]
+pub(crate) struct SummaryArgs {
+    /// A spec file, a run, or the name of a backbone.
+    subject: String,
+    /// Replace a value of the spec: --set model.frozen_layers=7.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The size that a backbone alone is shown for, pixels.
+const DEFAULT_SIZE: usize = 224;
+
+pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failure> {
+    let rows = match backbone_named(&args.subject) {
+        Some(layout) => {
+            let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
+            Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
+        }
+        None => of_spec(&loaded_spec(args, context)?)?,
+    };
+    if args.json { output::print_json(&rows.json()) } else { output::print(&rows.text()) }
+}
+
+fn backbone_named(name: &str) -> Option<crate::models::layout::Layout> {
+    [BackboneName::EfficientnetLite0].into_iter().map(backbone::layout).find(|layout| layout.name == name)
+}
+
+fn loaded_spec(args: &SummaryArgs, context: &Context) -> Result<LoadedSpec, Failure> {
+    let path = Path::new(&args.subject);
+    if path.exists() || path.extension().is_some() {
+        return Ok(LoadedSpec::read(path, &args.sets)?);
+    }
+    let (store, id) = context.find_run(&args.subject)?;
+    let run = context.wait(store.run_detail(&id, &context.observer()))?;
+    crate::cli::evaluate::loaded_spec(&run, &args.sets)
+}
+
+fn of_spec(loaded: &LoadedSpec) -> Result<Summary, Failure> {
+    let plan = plan(loaded)?;
+    let size = plan.spec.data.image_size;
+    let rows = plan.network.layout.rows(size.height as usize, size.width as usize);
+    let title = format!("{} at {}×{}", plan.network.layout.name, size.height, size.width);
+    Ok(Summary { title, rows, network: Some(plan.network) })
+}
+
+/// What is printed.
+struct Summary {
+    title: String,
+    rows: Vec<Row>,
+    network: Option<NetworkPlan>,
+}
+
+impl Summary {
+    fn frozen(&self, row: usize) -> Option<bool> {
+        self.network.as_ref().map(|network| (row as u64) < network.freeze.n_rows)
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{}\n{:>4}  {:22} {:>5}  {:16} {:>14} {:>11}  {}\n",
+            self.title,
+            "row",
+            "name",
+            "stage",
+            "kind",
+            "output",
+            "parameters",
+            if self.network.is_some() { "state" } else { "" }
+        );
+        for (i, row) in self.rows.iter().enumerate() {
+            let output = row.output_chw.map(|n| n.to_string()).join("×");
+            let state = match self.frozen(i) {
+                Some(true) => "frozen",
+                Some(false) => "trains",
+                None => "",
+            };
+            let parameters = thousands(row.n_parameters);
+            let line = format!(
+                "{:>4}  {:22} {:>5}  {:16} {output:>14} {parameters:>11}  {state}",
+                i + 1,
+                row.name,
+                row.stage,
+                row.kind
+            );
+            text += line.trim_end();
+            text.push('\n');
+        }
+        if let Some(network) = &self.network {
+            text += &head_lines(network);
+            let ParameterCount { total, trained } = count_parameters(network);
+            text += &format!(
+                "{} of {} parameters train; running statistics are not counted\n",
+                thousands(trained),
+                thousands(total)
+            );
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().enumerate().map(|(i, row)| {
+            json!({
+                "row": i + 1,
+                "name": row.name,
+                "kind": row.kind,
+                "stage": row.stage,
+                "output": row.output_chw,
+                "parameters": row.n_parameters,
+                "frozen": self.frozen(i),
+            })
+        });
+        let count = self.network.as_ref().map(count_parameters);
+        json!({
+            "schema": 1,
+            "rows": rows.collect::<Vec<_>>(),
+            "head": self.network.as_ref().map(|network| &network.head.layers),
+            "parameters": count.map(|count| count.total),
+            "trained_parameters": count.map(|count| count.trained),
+        })
+    }
+}
+
+/// The head's layers, which are never counted as rows.
+fn head_lines(network: &NetworkPlan) -> String {
+    let mut dense = dense_tensors(&network.head).into_iter();
+    let line = |layer: &HeadLayer| {
+        let (kind, n_parameters) = match layer {
+            HeadLayer::GlobalAveragePool => ("global_average_pool".to_owned(), 0),
+            HeadLayer::Flatten => ("flatten".to_owned(), 0),
+            HeadLayer::Dropout(rate) => (format!("dropout {rate}"), 0),
+            HeadLayer::Dense(layer) => {
+                let tensors = dense.next().expect("a plan has tensors for every dense layer");
+                let n_parameters = tensors.iter().map(|tensor| tensor.n_values() as u64).sum();
+                (format!("dense {} {}", layer.units, format!("{:?}", layer.activation).to_lowercase()), n_parameters)
+            }
+        };
+        let state = if n_parameters > 0 { "trains" } else { "" };
+        let line = format!("head  {kind:61} {:>11}  {state}", thousands(n_parameters));
+        line.trim_end().to_owned() + "\n"
+    };
+    network.head.layers.iter().map(line).collect()
+}

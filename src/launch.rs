@@ -1,0 +1,297 @@
+//! One run from its row to its ending: the lock, the training thread, and its events into the store.
+
+mod commit;
+pub mod environment;
+pub mod keep;
+pub mod panics;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::launch::commit::{Committer, now_ms};
+use crate::report::curve::{self, RunSeries};
+use crate::report::plot;
+use crate::run::detail::Artifact;
+use crate::run::event::Event;
+use crate::run::id::{RunId, made_up_name};
+use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
+use crate::run::stop::StopFlag;
+use crate::run::summary::RunError;
+use crate::settings::{Home, Resources, host};
+use crate::spec::fingerprint;
+use crate::store::StoreError;
+use crate::store::connect::Store;
+use crate::store::lock::RunLock;
+use crate::store::runs::{Ending, NewRun, RunName};
+use crate::train::channel::Events;
+use crate::train::device::TrainDevice;
+use crate::train::plan::Plan;
+use crate::train::session::Session;
+use crate::train::{Completion, TrainError};
+
+/// Events that may wait for the store; the training thread waits when there are more.
+const QUEUE_LEN: usize = 256;
+
+/// A sign of life this often; readers on other hosts call a run crashed after 15 s without one.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// What is to be run, and where.
+#[derive(Clone, Debug)]
+pub struct Launch<'a> {
+    pub home: &'a Home,
+    pub plan: &'a Plan,
+    /// Where the spec was read; its folders are relative to it.
+    pub spec_path: &'a Path,
+    /// The spec's text as the user wrote it.
+    pub spec_yaml: &'a str,
+    pub device: TrainDevice,
+    pub resources: Resources,
+    /// Made up when left out.
+    pub name: Option<String>,
+    pub tags: Vec<String>,
+    pub stop: StopFlag,
+}
+
+/// A run that was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    pub id: RunId,
+    pub name: String,
+    pub run_dir: PathBuf,
+}
+
+/// Follows a run while it goes; called on the thread that launched it.
+pub trait Watcher {
+    fn started(&mut self, run: &Started);
+    fn event(&mut self, event: &Event);
+    /// An epoch or the test was recorded.
+    fn committed(&mut self, points: &[(MetricKey, Point)]);
+    fn ended(&mut self);
+}
+
+/// Why a run could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("write {}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("start the recording: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Trains and records a run; returns how it ended.
+///
+/// An error means that the store or the run's folder failed, so the record ends before the run did.
+pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, Ending), LaunchError> {
+    panics::install();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LaunchError::Runtime)?;
+    let id = RunId::generate();
+    let run_dir = launch.home.run_dir(&id);
+    // The lock before the row: a reader who finds the row finds the lock held.
+    let _lock = RunLock::take(&run_dir)?;
+    let store = runtime.block_on(Store::open(&launch.home.database()))?;
+    let name = runtime.block_on(create(launch, &store, &id, &run_dir))?;
+    let started = Started { id, name, run_dir };
+    watcher.started(&started);
+    let span = tracing::info_span!("run", id = %started.id, name = %started.name);
+    let ending = span.in_scope(|| {
+        let (trainer, events) = spawn(launch, &started.run_dir, span.clone());
+        let recorded = runtime.block_on(record(launch, &store, &started, &events, watcher));
+        drop(events);
+        let ending = ending(trainer);
+        recorded.map(|()| ending)
+    });
+    watcher.ended();
+    let ending = match ending {
+        Ok(ending) => ending,
+        Err(error) => {
+            // The store failed once, but the ending is worth another try: without it the run shows as crashed.
+            let failed = Ending::Failed(RunError {
+                message: error.to_string(),
+                cause: None,
+                place: Some("recording".to_owned()),
+            });
+            let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
+            return Err(error.into());
+        }
+    };
+    remove_partial_checkpoints(&started.run_dir);
+    if let Err(error) = runtime.block_on(draw_curves(&store, &started)) {
+        tracing::warn!(%error, "the curves were not drawn");
+    }
+    runtime.block_on(store.finish_run(&started.id, &ending, now_ms()))?;
+    runtime.block_on(store.close());
+    tracing::info!(?ending, "run ended");
+    Ok((started, ending))
+}
+
+/// Writes the run's folder and its row; returns the name it got.
+async fn create(launch: &Launch<'_>, store: &Store, id: &RunId, run_dir: &Path) -> Result<String, LaunchError> {
+    let spec = &launch.plan.spec;
+    let resolved_json = format!("{:#}\n", fingerprint::resolved(spec));
+    write(&run_dir.join("spec.yaml"), launch.spec_yaml.as_bytes())?;
+    write(&run_dir.join("resolved.json"), resolved_json.as_bytes())?;
+    let working_dir = std::env::current_dir().unwrap_or_default();
+    let name = match &launch.name {
+        Some(name) => RunName::Chosen(name.clone()),
+        None => RunName::MadeUp(made_up_name(&spec.name, id)),
+    };
+    let mut environment = environment::collect(&launch.device, launch.resources.loader_threads, &working_dir);
+    let spec_path = std::path::absolute(launch.spec_path).unwrap_or_else(|_| launch.spec_path.to_owned());
+    environment.insert(environment::SPEC_PATH.to_owned(), spec_path.display().to_string());
+    let run = NewRun {
+        id: id.clone(),
+        name,
+        experiment: spec.name.clone(),
+        host: host(),
+        pid: std::process::id(),
+        created_at_ms: now_ms(),
+        spec_yaml: launch.spec_yaml.to_owned(),
+        resolved_json,
+        params: fingerprint::params(spec),
+        tags: launch.tags.clone(),
+        environment,
+    };
+    let created = store.create_run(&run).await;
+    if created.is_err() {
+        // Nothing refers to the folder; a lock file in an unknown folder would only confuse.
+        let _ = std::fs::remove_dir_all(run_dir);
+    }
+    Ok(created?)
+}
+
+type Trainer = JoinHandle<Result<Completion<()>, RunError>>;
+
+/// Starts the training on its own thread; a panic there becomes an error.
+fn spawn(launch: &Launch<'_>, run_dir: &Path, span: tracing::Span) -> (Trainer, Receiver<Event>) {
+    let (sender, events) = sync_channel(QUEUE_LEN);
+    let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
+    let (resources, stop) = (launch.resources, launch.stop.clone());
+    let trainer = thread::spawn(move || {
+        let _span = span.entered();
+        let session =
+            Session { plan: &plan, device: &device, run_dir: &run_dir, resources, events: Events::new(sender), stop };
+        match catch_unwind(AssertUnwindSafe(|| session.train())) {
+            Ok(result) => result.map_err(|error| run_error(&error)),
+            Err(payload) => Err(RunError {
+                message: format!("panicked: {}", panics::message(&*payload)),
+                cause: None,
+                place: panics::take_place(thread::current().id()),
+            }),
+        }
+    });
+    (trainer, events)
+}
+
+fn run_error(error: &TrainError) -> RunError {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    RunError { message: error.to_string(), cause, place: None }
+}
+
+fn ending(trainer: Trainer) -> Ending {
+    match trainer.join() {
+        Ok(Ok(Completion::Done(()))) => Ending::Finished,
+        Ok(Ok(Completion::Stopped)) => Ending::Stopped,
+        Ok(Err(error)) => Ending::Failed(error),
+        Err(payload) => Ending::Failed(RunError { message: panics::message(&*payload), cause: None, place: None }),
+    }
+}
+
+/// Drains the events into the store until the training thread has ended.
+///
+/// A failing write raises the stop flag; what the training still tells is then dropped.
+async fn record(
+    launch: &Launch<'_>,
+    store: &Store,
+    started: &Started,
+    events: &Receiver<Event>,
+    watcher: &mut dyn Watcher,
+) -> Result<(), StoreError> {
+    let spec = &launch.plan.spec;
+    let mut committer = Committer::new(store, &started.id, &started.run_dir, spec, launch.device.class);
+    let mut last_beat = Instant::now();
+    let mut failed = None;
+    loop {
+        let received = events.recv_timeout(HEARTBEAT / 2);
+        if failed.is_none() {
+            let written = async {
+                if let Ok(event) = &received {
+                    watcher.event(event);
+                    if let Some(points) = committer.take(event.clone()).await? {
+                        watcher.committed(&points);
+                        log_points(&points);
+                    }
+                }
+                if last_beat.elapsed() >= HEARTBEAT {
+                    store.heartbeat(&started.id, now_ms()).await?;
+                    last_beat = Instant::now();
+                }
+                Ok(())
+            };
+            failed = written.await.err();
+            if failed.is_some() {
+                launch.stop.raise();
+            }
+        }
+        if matches!(received, Err(RecvTimeoutError::Disconnected)) {
+            break;
+        }
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => committer.flush_skipped().await,
+    }
+}
+
+fn log_points(points: &[(MetricKey, Point)]) {
+    let epoch = points.first().map_or(0, |(_, point)| point.epoch);
+    let _span = tracing::info_span!("epoch", epoch).entered();
+    for (key, point) in points {
+        tracing::info!(metric = %key, value = point.value, n = point.n_samples, step = point.step, "measured");
+    }
+}
+
+/// Draws loss and accuracy by epoch into the run's folder; nothing to draw is no error.
+async fn draw_curves(store: &Store, started: &Started) -> Result<(), String> {
+    let mut series = Vec::new();
+    for split in [Split::Train, Split::Valid] {
+        for measure in [Measure::Loss, Measure::Accuracy] {
+            let key = MetricKey::new(split, measure);
+            let points = store.points(&started.id, key, Resolution::Epoch).await.map_err(|e| e.to_string())?;
+            if !points.is_empty() {
+                series.push((key, points));
+            }
+        }
+    }
+    if series.is_empty() {
+        return Ok(());
+    }
+    let panels = curve::panels(&[RunSeries { name: started.name.clone(), series }]);
+    let png = plot::curves(&started.name, &panels).map_err(|e| e.to_string())?;
+    std::fs::write(started.run_dir.join("curves.png"), &png).map_err(|e| e.to_string())?;
+    let artifact = Artifact {
+        kind: "plot".to_owned(),
+        path: PathBuf::from("curves.png"),
+        n_bytes: png.len() as u64,
+        hash: blake3::hash(&png).to_hex().to_string(),
+    };
+    store.add_artifact(&started.id, &artifact).await.map_err(|e| e.to_string())
+}
+
+/// Removes checkpoints that were being written when the training ended.
+fn remove_partial_checkpoints(run_dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(run_dir.join("checkpoints")) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".partial") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), LaunchError> {
+    std::fs::write(path, bytes).map_err(|source| LaunchError::Io { path: path.to_owned(), source })
+}

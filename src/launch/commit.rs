@@ -1,0 +1,167 @@
+//! Events of a run on their way into the store; an epoch is committed once its metrics and its checkpoint are there.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use crate::launch::keep::{Committed, superseded};
+use crate::run::event::{DataFacts, Event, ModelFacts, SavedCheckpoint, SkippedInput};
+use crate::run::id::RunId;
+use crate::run::metric::{MetricKey, Point};
+use crate::spec::fingerprint::fingerprint;
+use crate::spec::schema::Spec;
+use crate::store::StoreError;
+use crate::store::connect::Store;
+
+/// Images left out are written in groups: there may be very many.
+const SKIPPED_GROUP: usize = 256;
+
+/// Writes one run's events.
+pub(crate) struct Committer<'a> {
+    pub store: &'a Store,
+    pub id: &'a RunId,
+    pub run_dir: &'a Path,
+    pub spec: &'a Spec,
+    pub device_class: &'static str,
+    pub pending: BTreeMap<u32, PendingEpoch>,
+    pub committed: Vec<Committed>,
+    pub skipped: Vec<SkippedInput>,
+    pub data: Option<DataFacts>,
+    pub model: Option<ModelFacts>,
+}
+
+/// An epoch of which not everything has arrived.
+#[derive(Debug, Default)]
+pub(crate) struct PendingEpoch {
+    points: Option<Vec<(MetricKey, Point)>>,
+    checkpoint: Option<SavedCheckpoint>,
+}
+
+impl<'a> Committer<'a> {
+    pub fn new(store: &'a Store, id: &'a RunId, run_dir: &'a Path, spec: &'a Spec, device_class: &'static str) -> Self {
+        Self {
+            store,
+            id,
+            run_dir,
+            spec,
+            device_class,
+            pending: BTreeMap::new(),
+            committed: Vec::new(),
+            skipped: Vec::new(),
+            data: None,
+            model: None,
+        }
+    }
+
+    /// Records an event; returns the epoch's points when this completed one.
+    pub async fn take(&mut self, event: Event) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {
+        match event {
+            Event::PhaseStarted { .. } | Event::Progress { .. } | Event::PhaseEnded => {}
+            Event::Skipped(input) => {
+                self.skipped.push(input);
+                if self.skipped.len() >= SKIPPED_GROUP {
+                    self.flush_skipped().await?;
+                }
+            }
+            Event::Warning(text) => self.store.add_warning(self.id, &text, now_ms()).await?,
+            Event::Data(facts) => {
+                self.flush_skipped().await?;
+                self.store.set_data_facts(self.id, &facts).await?;
+                self.data = Some(facts);
+            }
+            Event::Model(facts) => {
+                self.store.set_model_facts(self.id, &facts).await?;
+                self.model = Some(facts);
+                self.set_fingerprint().await?;
+            }
+            Event::StepPoints(points) => self.store.append_step_points(self.id, &points).await?,
+            Event::EpochMeasured { epoch, points } => {
+                self.pending.entry(epoch).or_default().points = Some(points);
+                return self.commit(epoch).await;
+            }
+            Event::CheckpointSaved(checkpoint) => {
+                let epoch = checkpoint.epoch;
+                self.pending.entry(epoch).or_default().checkpoint = Some(checkpoint);
+                return self.commit(epoch).await;
+            }
+            Event::Trained(facts) => {
+                self.warn_of_moved_layers(&facts.frozen_hash).await?;
+                self.store.set_trained_facts(self.id, &facts).await?;
+            }
+            Event::Tested { points } => {
+                self.store.add_test_points(self.id, &points).await?;
+                return Ok(Some(points));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes what was held back to be written in groups.
+    pub async fn flush_skipped(&mut self) -> Result<(), StoreError> {
+        if !self.skipped.is_empty() {
+            self.store.add_skipped(self.id, &std::mem::take(&mut self.skipped)).await?;
+        }
+        Ok(())
+    }
+
+    async fn set_fingerprint(&self) -> Result<(), StoreError> {
+        let (Some(data), Some(model)) = (&self.data, &self.model) else { return Ok(()) };
+        let splits = data.splits.iter().map(|split| split.hash.as_str());
+        let inputs: Vec<&str> = splits.chain([model.weights_hash.as_str(), self.device_class]).collect();
+        let fingerprint = fingerprint(self.spec, &inputs);
+        self.store.set_fingerprint(self.id, &fingerprint.run, &fingerprint.group).await
+    }
+
+    /// Freezing is proved, not assumed.
+    async fn warn_of_moved_layers(&self, frozen_hash: &str) -> Result<(), StoreError> {
+        match &self.model {
+            Some(model) if model.frozen_hash != frozen_hash => {
+                let text = "frozen layers changed while training: this is a fault of xp, do not trust this run";
+                tracing::error!(text);
+                self.store.add_warning(self.id, text, now_ms()).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn commit(&mut self, epoch: u32) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {
+        let whole = self.pending.get(&epoch).is_some_and(|p| p.points.is_some() && p.checkpoint.is_some());
+        if !whole {
+            return Ok(None);
+        }
+        let Some(PendingEpoch { points: Some(points), checkpoint: Some(checkpoint) }) = self.pending.remove(&epoch)
+        else {
+            return Ok(None);
+        };
+        let monitor = self.spec.checkpoint.monitor.key();
+        let value = points.iter().find(|(key, _)| *key == monitor).map(|(_, point)| point.value);
+        self.store.commit_epoch(self.id, epoch, &points, &checkpoint, value).await?;
+        self.committed.push(Committed { epoch, monitor_value: value.unwrap_or(f64::NAN) });
+        self.remove_superseded().await?;
+        Ok(Some(points))
+    }
+
+    /// Removes checkpoints that are neither best nor last, after newer ones are committed and never before.
+    async fn remove_superseded(&mut self) -> Result<(), StoreError> {
+        let epochs = superseded(&self.committed, self.spec.checkpoint.monitor.key().direction());
+        if epochs.is_empty() {
+            return Ok(());
+        }
+        for epoch in &epochs {
+            let folder = self.run_dir.join(crate::train::checkpoint::folder(*epoch));
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(folder = %folder.display(), %error, "an old checkpoint stays");
+                }
+                _ => {}
+            }
+        }
+        self.store.mark_checkpoints_deleted(self.id, &epochs).await?;
+        self.committed.retain(|checkpoint| !epochs.contains(&checkpoint.epoch));
+        Ok(())
+    }
+}
+
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,60 @@
+//! What a run ran in: versions, the machine, and the code that lay around it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use crate::train::device::TrainDevice;
+
+/// A longer patch is cut here; a marker line says so.
+const MAX_PATCH_BYTES: usize = 256 << 10;
+
+/// Where the spec was read, absolute: the folders it names are relative to it.
+pub const SPEC_PATH: &str = "spec.path";
+
+/// Names and values, for people and for later questions.
+pub fn collect(device: &TrainDevice, loader_threads: usize, working_dir: &Path) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::from([
+        ("xp".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("burn".to_owned(), "0.22.1".to_owned()),
+        ("os".to_owned(), std::env::consts::OS.to_owned()),
+        ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
+        ("cpus".to_owned(), std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+        ("loader_threads".to_owned(), loader_threads.to_string()),
+        ("device".to_owned(), device.class.to_owned()),
+        ("device.name".to_owned(), device.description.clone()),
+        ("command".to_owned(), command_line()),
+        ("working_dir".to_owned(), working_dir.display().to_string()),
+    ]);
+    facts.extend(git(working_dir));
+    facts
+}
+
+fn command_line() -> String {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// The commit of the working directory and what differs from it; nothing outside a repository or without git.
+fn git(working_dir: &Path) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let Some(commit) = git_output(working_dir, &["rev-parse", "HEAD"]) else { return facts };
+    facts.insert("git.commit".to_owned(), commit.trim().to_owned());
+    if let Some(patch) = git_output(working_dir, &["diff", "HEAD"]).filter(|patch| !patch.is_empty()) {
+        facts.insert("git.patch".to_owned(), shortened(patch));
+    }
+    facts
+}
+
+fn git_output(working_dir: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").current_dir(working_dir).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn shortened(mut patch: String) -> String {
+    if patch.len() > MAX_PATCH_BYTES {
+        let n_bytes = patch.len();
+        patch.truncate(patch.floor_char_boundary(MAX_PATCH_BYTES));
+        patch += &format!("\n[cut: {n_bytes} bytes in all]\n");
+    }
+    patch
+}

@@ -1,6 +1,7 @@
 //! Standard output: written whole, quiet when the reader has gone.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -23,6 +24,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Prints indented JSON.
 pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
+}
+
+/// A path as short as it can be typed from the working directory.
+pub(crate) fn from_here(path: &Path) -> PathBuf {
+    let below = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    below.unwrap_or_else(|| path.to_owned())
 }
 
 /// The terminal's width in characters, else `COLUMNS`, else 80.

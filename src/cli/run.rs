@@ -104,5 +104,6 @@ fn last_lines(summary: &RunSummary, started: &Started) -> String {
         Some(format!("best {key} {:.4} in epoch {}", series.best?, series.best_epoch?))
     };
     let bests: Vec<String> = [Measure::Loss, Measure::Accuracy].into_iter().filter_map(best).collect();
-    format!("finished in {seconds:.1} s; {}\n{}\n", bests.join(", "), started.run_dir.join("curves.png").display())
+    let curves = output::from_here(&started.run_dir.join("curves.png"));
+    format!("finished in {seconds:.1} s; {}\n{}\n", bests.join(", "), curves.display())
 }

@@ -147,6 +147,8 @@ impl<'a> Committer<'a> {
         if epochs.is_empty() {
             return Ok(());
         }
+        // Marked first: a kill in between leaves a folder nobody needs, not a row whose files are gone.
+        self.store.mark_checkpoints_deleted(self.id, &epochs).await?;
         for epoch in &epochs {
             let folder = self.run_dir.join(crate::train::checkpoint::folder(*epoch));
             match std::fs::remove_dir_all(&folder) {
@@ -156,7 +158,6 @@ impl<'a> Committer<'a> {
                 _ => {}
             }
         }
-        self.store.mark_checkpoints_deleted(self.id, &epochs).await?;
         self.committed.retain(|checkpoint| !epochs.contains(&checkpoint.epoch));
         Ok(())
     }

@@ -1,61 +1,146 @@
 //! `xp check`: every broken spec exits 2 with file, line, column and a hint.
 
-use assert_cmd::Command;
+use std::fs;
 
-const GOOD: &str = include_str!("../../experiments/finetune.yaml");
+use crate::support::{Place, SPEC, write_image};
 
-fn check(text: &str, extra: &[&str]) -> (i32, String) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("spec.yaml"), text).unwrap();
-    let output = Command::cargo_bin("xp")
-        .unwrap()
-        .current_dir(folder.path())
-        .args(["check", "spec.yaml"])
-        .args(extra)
-        .output()
-        .unwrap();
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+/// Checks the spec as it stands: the exit code and what was said.
+fn check(place: &Place, extra: &[&str]) -> (i32, String) {
+    let printed = place.xp(&[&["check", "spec.yaml"], extra].concat());
+    (printed.code, printed.stderr)
 }
 
-#[test]
-fn the_shipped_spec_is_valid() {
-    assert_eq!(check(GOOD, &[]), (0, String::new()));
-}
-
-#[test]
-fn broken_specs_exit_2_and_point_at_the_fault() {
-    let bomb = format!("{GOOD}a: &a [x,x,x,x,x,x,x,x,x]\n")
-        + "b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
-        + "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
-        + "f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f]\n";
-    let cases = [
-        ("unknown key", GOOD.replace("batch_size", "batchsize"), "spec.yaml:9:3"),
-        ("wrong type", GOOD.replace("seed: 42", "seed: many"), "spec.yaml:3:7"),
-        ("duplicate key", GOOD.replace("epochs: 10", "epochs: 10\nepochs: 11"), "spec.yaml:17:1"),
-        ("out of range", GOOD.replace("dropout: 0.2", "dropout: 1.5"), "spec.yaml:14:41"),
-        ("bad enum", GOOD.replace("weights: imagenet", "weights: imagnet"), "spec.yaml:12:12"),
-        ("alias bomb", bomb, "spec.yaml:2"),
-        ("tab", GOOD.replace("  train:", "\ttrain:"), "spec.yaml:5:2"),
-    ];
-    for (case, text, place) in cases {
-        let (code, stderr) = check(&text, &[]);
-        assert_eq!(code, 2, "{case}: {stderr}");
-        assert!(stderr.contains(place), "{case}: {stderr}");
-        assert!(stderr.contains("help:"), "{case}: {stderr}");
+/// A fault must be refused at its place, with a hint.
+fn refused(case: &str, place: &Place, at: &str, says: &str) {
+    let (code, stderr) = check(place, &[]);
+    assert_eq!(code, 2, "{case}: {stderr}");
+    for part in [at, "help:", says] {
+        assert!(stderr.contains(part), "{case} lacks {part:?}: {stderr}");
     }
 }
 
 #[test]
-fn all_values_out_of_range_are_reported_together() {
-    let (code, stderr) = check(&GOOD.replace("epochs: 10", "epochs: 0").replace("size: 32", "size: 0"), &[]);
+fn the_shipped_specs_are_valid() {
+    let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    let mut n_specs = 0;
+    for entry in fs::read_dir(experiments).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let printed = Place::new().xp(&["check", path.to_str().unwrap()]);
+            assert_eq!(printed.code, 0, "{}", printed.stderr);
+            n_specs += 1;
+        }
+    }
+    assert!(n_specs >= 3, "{n_specs}");
+}
+
+#[test]
+fn faults_of_the_text_are_pointed_at() {
+    let bomb = String::from("epochs: 2\na: &a [x,x,x,x,x,x,x,x,x]\n")
+        + "b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+        + "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
+        + "f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f]\n";
+    let cases = [
+        ("unknown key", "batch_size", "batchsize", "spec.yaml:8:3", "batchsize"),
+        ("wrong type", "seed: 7", "seed: many", "spec.yaml:2:7", "seed"),
+        ("duplicate key", "epochs: 2", "epochs: 2\nepochs: 11", "spec.yaml:15:1", "epochs"),
+        ("out of range", "dropout: 0.2", "dropout: 1.5", "spec.yaml:13:42", "model.head"),
+        ("bad enum", "weights: imagenet", "weights: imagnet", "spec.yaml:11:12", "imagenet"),
+        ("alias bomb", "epochs: 2", &bomb, "spec.yaml:", "alias"),
+        ("tab", "  train:", "\ttrain:", "spec.yaml:4:", "tab"),
+    ];
+    for (case, from, to, at, says) in cases {
+        let place = Place::new();
+        place.edit(from, to);
+        refused(case, &place, at, says);
+    }
+}
+
+#[test]
+fn faults_of_the_folders_are_pointed_at() {
+    let place = Place::new();
+    place.edit("train: data/train", "train: data/trian");
+    refused("missing folder", &place, "spec.yaml:4:10", "data/trian");
+
+    let place = Place::new();
+    fs::create_dir(place.path("data/valid/green")).unwrap();
+    refused("empty class", &place, "spec.yaml:5:10", "\"green\"");
+
+    let place = Place::new();
+    write_image(&place.path("data/test/green/0.png"), [0, 200, 0], 0);
+    refused("classes differ", &place, "spec.yaml:6:9", "extra \"green\"");
+}
+
+#[test]
+fn faults_of_the_network_are_pointed_at() {
+    let cases = [
+        ("binary head", "units: 2, activation: softmax", "units: 1, activation: sigmoid", 0, "spec.yaml:13:"),
+        ("units", "units: 2", "units: 3", 2, "3 units for 2 classes"),
+        ("frozen count", "frozen_layers: all", "frozen_layers: 51", 2, "spec.yaml:12:18"),
+        ("frozen stages", "frozen_layers: all", "frozen_layers: { stages: 10 }", 2, "9 stages"),
+        ("frozen row", "frozen_layers: all", "frozen_layers: { through: stem }", 2, "conv_stem"),
+        ("loss", "epochs: 2", "loss: binary_cross_entropy\nepochs: 2", 2, "spec.yaml:15:7"),
+    ];
+    for (case, from, to, code, says) in cases {
+        let place = Place::new();
+        place.edit(from, to);
+        let (found, stderr) = check(&place, &[]);
+        assert_eq!(found, code, "{case}: {stderr}");
+        assert!(code == 0 || stderr.contains(says), "{case}: {stderr}");
+    }
+    // One sigmoid unit is right for two classes and wrong for ten.
+    let place = Place::new();
+    for class in 0..8 {
+        for split in ["train", "valid", "test"] {
+            write_image(&place.path(&format!("data/{split}/class{class}/0.png")), [9; 3], class);
+        }
+    }
+    place.edit("units: 2, activation: softmax", "units: 1, activation: sigmoid");
+    refused("binary head with ten classes", &place, "spec.yaml:13:", "10 classes");
+}
+
+#[test]
+fn all_faults_of_values_and_of_meaning_are_reported_together() {
+    let place = Place::new();
+    place.edit("epochs: 2", "epochs: 0");
+    place.edit("size: 4", "size: 0");
+    let (code, stderr) = check(&place, &[]);
     assert_eq!(code, 2);
     assert!(stderr.contains("epochs:") && stderr.contains("data.batch_size:"), "{stderr}");
+
+    let place = Place::new();
+    place.edit("units: 2", "units: 3");
+    place.edit("frozen_layers: all", "frozen_layers: 51");
+    place.edit("test: data/test", "test: data/nowhere");
+    let (code, stderr) = check(&place, &[]);
+    assert_eq!(code, 2);
+    for part in ["3 units", "50 rows, found 51", "data/nowhere"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
 }
 
 #[test]
 fn a_wrong_set_argument_is_named() {
-    let (code, stderr) = check(GOOD, &["--set", "optimizer.adam.learning_rate=fast"]);
+    let place = Place::new();
+    let (code, stderr) = check(&place, &["--set", "optimizer.adam.learning_rate=fast"]);
     assert_eq!(code, 2);
     assert!(stderr.contains("--set optimizer.adam.learning_rate=fast"), "{stderr}");
-    assert_eq!(check(GOOD, &["--set", "optimizer.adam.learning_rate=1e-4"]).0, 0);
+    let (code, stderr) = check(&place, &["--set", "model.frozen_layers=99"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("--set model.frozen_layers=99"), "{stderr}");
+    assert_eq!(check(&place, &["--set", "optimizer.adam.learning_rate=1e-4"]).0, 0);
+}
+
+#[test]
+fn a_spec_that_is_not_there_or_not_text_is_refused() {
+    let place = Place::new();
+    for name in ["nowhere.yaml", "data"] {
+        let printed = place.xp(&["check", name]);
+        assert_eq!(printed.code, 2, "{}", printed.stderr);
+        assert!(printed.stderr.contains(name) && printed.stderr.contains("hint:"), "{}", printed.stderr);
+    }
+    fs::write(place.path("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    assert_eq!(place.xp(&["check", "binary.yaml"]).code, 2);
+    fs::write(place.path("long.yaml"), "#".repeat(2 << 20) + SPEC).unwrap();
+    assert_eq!(place.xp(&["check", "long.yaml"]).code, 2);
 }

@@ -1,4 +1,9 @@
-//! Tests through the built binary.
+//! Tests through the built binary, and of the layers together.
 
 mod cli_check;
+mod cli_run;
+mod freezing;
+mod golden;
+mod kills;
 mod layers;
+mod support;

@@ -1,0 +1,189 @@
+//! `xp run` and what looks at its record: list, show, compare, evaluate, summary.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::Place;
+
+#[test]
+fn a_run_prints_a_line_an_epoch_and_is_recorded() {
+    let place = Place::new();
+    let printed = place.xp(&["run", "spec.yaml", "--name", "first", "--tag", "small"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert_eq!(printed.stderr, "");
+    let lines: Vec<&str> = printed.stdout.lines().collect();
+    assert!(lines[0].starts_with("run first (") && lines[0].contains(") on CPU"), "{}", printed.stdout);
+    assert_eq!(lines[1], "  2 classes; images: 12 train, 8 valid, 8 test");
+    assert!(lines[2].contains("2,562 of 3,373,570 parameters train; frozen through conv_head"), "{}", lines[2]);
+    assert!(lines[3].starts_with("epoch 1/2  train loss ") && lines[4].starts_with("epoch 2/2"), "{}", printed.stdout);
+    assert!(lines[5].starts_with("test, epoch "), "{}", printed.stdout);
+
+    let list = place.json(&["list", "--json"]);
+    assert_eq!(list["schema"], 1);
+    let run = &list["runs"][0];
+    assert_eq!(run["name"], "first");
+    assert_eq!(run["experiment"], "colours");
+    assert_eq!(run["state"], "finished");
+    assert_eq!(run["tags"], serde_json::json!(["small"]));
+    assert_eq!(run["params"]["optimizer.adam.learning_rate"], 0.001);
+    assert_eq!(run["metrics"]["valid.accuracy"]["n"], 2);
+    assert_eq!(run["metrics"]["test.loss"]["n"], 1);
+    assert!(run["duration_s"].as_f64().unwrap() > 0.0);
+
+    let shown = place.json(&["show", "@1", "--json"]);
+    assert_eq!(shown["data"]["classes"], serde_json::json!(["blue", "red"]));
+    assert_eq!(shown["model"]["frozen_hash"], shown["trained"]["frozen_hash"]);
+    let id = run["id"].as_str().unwrap();
+    let run_dir = place.path(".xp/runs").join(id);
+    for file in ["spec.yaml", "resolved.json", "lock", "log.jsonl", "curves.png"] {
+        assert!(run_dir.join(file).is_file(), "{file}");
+    }
+    assert_eq!(fs::read(run_dir.join("spec.yaml")).unwrap(), fs::read(place.path("spec.yaml")).unwrap());
+    for line in fs::read_to_string(run_dir.join("log.jsonl")).unwrap().lines() {
+        let _: Value = serde_json::from_str(line).unwrap();
+    }
+    let kept = shown["checkpoints"].as_array().unwrap().iter().filter(|checkpoint| checkpoint["deleted"] == false);
+    for checkpoint in kept {
+        for part in ["model", "optimizer", "state", "manifest"] {
+            assert!(run_dir.join(checkpoint["path"].as_str().unwrap()).join(part).is_file());
+        }
+    }
+}
+
+#[test]
+fn compare_shows_exactly_the_parameter_that_differs() {
+    let place = Place::new();
+    for (name, weights) in [("pretrained", "imagenet"), ("random", "random")] {
+        let set = format!("model.weights={weights}");
+        assert_eq!(place.xp(&["run", "spec.yaml", "--name", name, "--set", &set]).code, 0);
+    }
+    let compared = place.json(&["compare", "pretrained", "random", "--json"]);
+    assert_eq!(compared["differing_params"], serde_json::json!(["model.weights"]));
+    assert_eq!(compared["runs"].as_array().unwrap().len(), 2);
+    let text = place.xp(&["compare"]).stdout;
+    assert!(text.contains("model.weights") && !text.contains("model.backbone"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let all = place.xp(&["compare", "--all-params"]).stdout;
+    assert!(all.contains("model.backbone"), "{all}");
+}
+
+#[test]
+fn the_same_spec_gives_the_same_bytes_whatever_the_number_of_threads() {
+    let place = Place::new();
+    // A flip draws, so images are decoded anew every epoch; two stages train; dropout draws too.
+    place.edit("frozen_layers: all", "frozen_layers: { stages: 8 }\n  batch_norm: train");
+    place.edit("epochs: 2", "epochs: 2\naugment: { horizontal_flip: true }");
+    let trained = |threads: &str, rayon: &str| {
+        let mut command = place.command(&["run", "spec.yaml", "--loader-threads", threads, "--json"]);
+        let output = command.env("RAYON_NUM_THREADS", rayon).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let run: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let shown = place.json(&["show", run["id"].as_str().unwrap(), "--json"]);
+        (shown["trained"]["trained_hash"].clone(), shown["metrics"].clone(), shown["fingerprint"].clone())
+    };
+    let first = trained("1", "2");
+    assert!(first.0.is_string());
+    for (threads, rayon) in [("1", "2"), ("4", "2"), ("4", "1")] {
+        assert_eq!(first, trained(threads, rayon), "{threads} loader threads, {rayon} threads of arithmetic");
+    }
+}
+
+#[test]
+fn evaluate_repeats_the_test_of_the_best_checkpoint() {
+    let place = Place::new();
+    let run = place.json(&["run", "spec.yaml", "--json"]);
+    let measured = place.json(&["evaluate", "@1", "--json"]);
+    assert_eq!(measured["metrics"]["loss"], run["metrics"]["test.loss"]["last"]);
+    assert_eq!(measured["n_images"], 8);
+    let valid = place.json(&["evaluate", "@1", "--data", "data/valid", "--checkpoint", "last", "--json"]);
+    assert_eq!(valid["metrics"]["loss"], run["metrics"]["valid.loss"]["last"]);
+    assert_eq!(place.xp(&["evaluate", "@1", "--checkpoint", "9"]).code, 3);
+    assert_eq!(place.xp(&["evaluate", "@1", "--data", "nowhere"]).code, 3);
+    assert_eq!(place.xp(&["evaluate", "nobody"]).code, 3);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let place = Place::new();
+    let run = place.json(&["run", "spec.yaml", "--json"]);
+    let epoch = run["metrics"]["valid.loss"]["best_epoch"].as_u64().unwrap();
+    let id = run["id"].as_str().unwrap();
+    let model = place.path(&format!(".xp/runs/{id}/checkpoints/epoch-{epoch:04}/model"));
+    let mut bytes = fs::read(&model).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&model, bytes).unwrap();
+    let printed = place.xp(&["evaluate", "@1"]);
+    assert_eq!(printed.code, 1);
+    assert!(printed.stderr.contains("is damaged"), "{}", printed.stderr);
+}
+
+#[test]
+fn a_bad_image_stops_the_run_or_is_skipped_counted_and_stored() {
+    let place = Place::new();
+    let truncated = include_bytes!("../fixtures/bad_images/truncated.jpg");
+    fs::write(place.path("data/train/red/broken.jpg"), truncated).unwrap();
+    fs::write(place.path("data/train/red/notes.txt"), "two of these are blurred").unwrap();
+    let printed = place.xp(&["run", "spec.yaml", "--name", "strict"]);
+    assert_eq!(printed.code, 1);
+    assert!(printed.stderr.contains("broken.jpg"), "{}", printed.stderr);
+    assert_eq!(place.json(&["show", "strict", "--json"])["state"], "failed");
+
+    let printed = place.xp(&["run", "spec.yaml", "--set", "data.on_bad_image=skip"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert!(printed.stdout.contains("12 train") && printed.stdout.contains("1 images skipped"), "{}", printed.stdout);
+    assert!(printed.stdout.contains("warning:") && printed.stdout.contains("notes.txt"), "{}", printed.stdout);
+    let shown = place.json(&["show", "@1", "--json"]);
+    assert_eq!(shown["skipped"].as_array().unwrap().len(), 1);
+    assert!(shown["skipped"][0]["path"].as_str().unwrap().ends_with("broken.jpg"));
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_and_leaves_nothing_behind() {
+    let place = Place::new();
+    assert_eq!(place.xp(&["run", "spec.yaml", "--name", "twice"]).code, 0);
+    let printed = place.xp(&["run", "spec.yaml", "--name", "twice"]);
+    assert_eq!(printed.code, 2);
+    assert!(printed.stderr.contains("twice") && printed.stderr.contains("hint:"), "{}", printed.stderr);
+    assert_eq!(fs::read_dir(place.path(".xp/runs")).unwrap().count(), 1);
+}
+
+#[test]
+fn looking_where_nothing_was_run_makes_nothing() {
+    let place = Place::new();
+    assert_eq!(place.xp(&["list"]).stdout, "no runs\n");
+    assert_eq!(place.json(&["list", "--json"])["runs"], serde_json::json!([]));
+    assert_eq!(place.xp(&["show", "@1"]).code, 3);
+    assert_eq!(place.xp(&["compare", "a", "b"]).code, 3);
+    assert!(!place.path(".xp").exists());
+}
+
+#[test]
+fn summary_lists_the_rows_of_a_backbone_a_spec_and_a_run() {
+    let place = Place::new();
+    let backbone = place.json(&["summary", "efficientnet_lite0", "--json"]);
+    assert_eq!(backbone["rows"].as_array().unwrap().len(), 50);
+    assert_eq!(backbone["rows"][1]["output"], serde_json::json!([32, 112, 112]));
+    let spec = place.json(&["summary", "spec.yaml", "--set", "model.frozen_layers=7", "--json"]);
+    let frozen = spec["rows"].as_array().unwrap().iter().filter(|row| row["frozen"] == true).count();
+    assert_eq!(frozen, 7);
+    let text = place.xp(&["summary", "spec.yaml"]).stdout;
+    assert!(text.contains("2,562 of 3,373,570 parameters train"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    place.xp(&["run", "spec.yaml", "--name", "kept"]);
+    assert_eq!(place.json(&["summary", "kept", "--json"])["trained_parameters"], 2562);
+}
+
+#[test]
+fn doctor_and_completions_answer() {
+    let place = Place::new();
+    assert_eq!(place.json(&["doctor", "--json"])["schema"], 1);
+    fs::write(place.path("file"), "").unwrap();
+    let printed = place.xp(&["doctor", "--home", "file"]);
+    assert_eq!(printed.code, 1, "{}", printed.stdout);
+    assert!(printed.stdout.contains("BAD"), "{}", printed.stdout);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.xp(&["completions", shell]).stdout.contains("evaluate"), "{shell}");
+    }
+}

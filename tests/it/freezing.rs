@@ -1,0 +1,144 @@
+//! What is frozen stays as it is, to the byte; what trains moves; and keeping the prefix's output changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::sync_channel;
+
+use xp::models::classifier::NamedTensors;
+use xp::run::event::Event;
+use xp::run::metric::{Point, Split};
+use xp::run::stop::StopFlag;
+use xp::settings::Resources;
+use xp::spec::LoadedSpec;
+use xp::spec::short_forms::DeviceChoice;
+use xp::train::Completion;
+use xp::train::channel::Events;
+use xp::train::device;
+use xp::train::network::{self, named_tensors};
+use xp::train::plan::{Plan, plan};
+use xp::train::session::Session;
+
+use burn::module::Module;
+
+use crate::support::Place;
+
+fn plan_with(place: &Place, sets: &[&str]) -> Plan {
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    plan(&LoadedSpec::read(&place.path("spec.yaml"), &sets).unwrap()).unwrap()
+}
+
+/// Trains in this process; returns what was told.
+fn train(place: &Place, plan: &Plan, resources: Resources) -> Vec<Event> {
+    let run_dir = place.path("run");
+    let _ = std::fs::remove_dir_all(&run_dir);
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let (sender, receiver) = sync_channel(10_000);
+    let session = Session {
+        plan,
+        device: &device,
+        run_dir: &run_dir,
+        resources,
+        events: Events::new(sender),
+        stop: StopFlag::default(),
+    };
+    assert_eq!(session.train().unwrap(), Completion::Done(()));
+    drop(session);
+    receiver.iter().collect()
+}
+
+/// The network's tensors before training, and from the last epoch's checkpoint.
+fn before_and_after(place: &Place, plan: &Plan) -> [NamedTensors; 2] {
+    let device = device::open(DeviceChoice::Cpu).unwrap();
+    let network = network::build(plan, &device).unwrap();
+    let before = named_tensors(plan, &network.trainee);
+    let trained = xp::train::evaluate::load(network.trainee, &place.path("run"), plan.spec.epochs).unwrap();
+    [before, named_tensors(plan, &trained.valid())]
+}
+
+fn bytes(tensors: &[(String, burn::tensor::TensorData)]) -> BTreeMap<&str, &[u8]> {
+    tensors.iter().map(|(name, data)| (name.as_str(), data.as_bytes())).collect()
+}
+
+/// `moving`: tensors that may stay by chance, such as the shift of a norm whose gradient is zero, are not asked about.
+fn proves(sets: &[&str], is_frozen: impl Fn(&str) -> bool, n_frozen: usize) {
+    let place = Place::new();
+    let plan = plan_with(&place, sets);
+    let events = train(&place, &plan, Resources::new(Some(1)));
+    let [before, after] = before_and_after(&place, &plan);
+    assert_eq!(bytes(&before.frozen), bytes(&after.frozen), "frozen tensors moved");
+    assert_eq!(before.frozen.len(), n_frozen);
+    assert!(before.frozen.iter().all(|(name, _)| is_frozen(name)));
+    assert!(before.trained.iter().all(|(name, _)| !is_frozen(name)));
+    let (before, after) = (bytes(&before.trained), bytes(&after.trained));
+    for (name, bytes) in before {
+        assert_ne!(bytes, after[name], "{name} did not move");
+    }
+    let told = events.iter().find_map(|event| match event {
+        Event::Trained(facts) => Some(facts.frozen_hash.clone()),
+        _ => None,
+    });
+    let first = events.iter().find_map(|event| match event {
+        Event::Model(facts) => Some(facts.frozen_hash.clone()),
+        _ => None,
+    });
+    assert_eq!(told, first);
+}
+
+#[test]
+fn with_frozen_norms_only_kernels_after_the_cut_move() {
+    let in_tail = |name: &str| name.starts_with("conv_head") || name.starts_with("blocks.6");
+    let is_norm = |name: &str| name.contains("bn");
+    // 49 kernels and their norms, less the four kernels that train.
+    proves(
+        &["model.frozen_layers.stages=7"],
+        |name| is_norm(name) || !(in_tail(name) || name.starts_with("head.")),
+        49 * 5 - 4,
+    );
+}
+
+#[test]
+fn with_trained_norms_their_statistics_move_too_and_no_others() {
+    proves(
+        &["model.frozen_layers={ through: blocks.6.0.conv_pwl }", "model.batch_norm=train"],
+        |name| !["conv_head.", "bn2.", "head."].iter().any(|trained| name.starts_with(trained)),
+        48 * 5,
+    );
+}
+
+#[test]
+fn a_cut_inside_a_branch_freezes_the_rows_before_it() {
+    // Row 45 is the depthwise convolution of blocks.5.3, whose branch began with row 44.
+    let trained = ["blocks.5.3.conv_pwl", "blocks.5.3.bn3", "blocks.6", "conv_head", "bn2.", "head."];
+    proves(
+        &["model.frozen_layers=45", "model.batch_norm=train"],
+        |name| !trained.iter().any(|trained| name.starts_with(trained)),
+        44 * 5,
+    );
+}
+
+/// All epochs' metrics, by key; times aside.
+fn measured(events: &[Event]) -> Vec<(String, u32, u64)> {
+    let points = events.iter().filter_map(|event| match event {
+        Event::EpochMeasured { points, .. } | Event::Tested { points } => Some(points),
+        _ => None,
+    });
+    let bits = |(key, point): &(_, Point)| (format!("{key:?}"), point.epoch, point.value.to_bits());
+    points.flatten().map(bits).collect()
+}
+
+#[test]
+fn features_kept_in_memory_train_the_same_as_features_computed_every_time() {
+    let place = Place::new();
+    let plan = plan_with(&place, &["model.frozen_layers.stages=8", "epochs=3"]);
+    let kept = train(&place, &plan, Resources::new(Some(2)));
+    let none = Resources { feature_budget_bytes: 0, pixel_budget_bytes: 0, ..Resources::new(Some(2)) };
+    let computed = train(&place, &plan, none);
+    assert_eq!(measured(&kept), measured(&computed));
+    assert_eq!(measured(&kept).len(), 3 * 4 + 2);
+    let prefix = |events: &[Event]| {
+        let is_prefix = |event: &&Event| {
+            matches!(event, Event::PhaseStarted { phase: xp::run::event::Phase::Prefix(Split::Train), .. })
+        };
+        events.iter().filter(is_prefix).count()
+    };
+    assert_eq!((prefix(&kept), prefix(&computed)), (1, 0));
+}

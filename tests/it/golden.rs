@@ -1,0 +1,126 @@
+//! The shipped weights give PyTorch's answers: tests/fixtures/make_lite0_golden.py made the numbers with timm.
+
+use serde_json::Value;
+use xp::data::decode::{RgbImage, decode};
+use xp::data::resize::resize;
+use xp::models::efficientnet_lite::lite0;
+use xp::models::layout::Layout;
+use xp::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
+use xp::models::unit::Unit;
+use xp::spec::schema::{BackboneName, Resize};
+use xp::weights::registry::{self, Entry};
+use xp::weights::safetensors::SafetensorsParameters;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+const GOLDEN: &str = include_str!("../fixtures/lite0_golden.json");
+const COFFEE: &[u8] = include_bytes!("../fixtures/coffee.png");
+const ESPRESSO: usize = 967;
+
+fn entry() -> &'static Entry {
+    registry::imagenet(BackboneName::EfficientnetLite0)
+}
+
+/// Pooled features and logits of one image.
+fn answer(image: &RgbImage) -> (Vec<f32>, Vec<f32>) {
+    let device = Device::flex();
+    let weights = SafetensorsParameters::new(entry().file).unwrap();
+    let Layout { units, .. } = lite0();
+    let [h, w] = [image.height as usize, image.width as usize];
+    let mut chw = vec![0.0; 3 * h * w];
+    for (i, byte) in image.pixels_hwc.iter().enumerate() {
+        let (pixel, c) = (i / 3, i % 3);
+        let preprocessing = &entry().preprocessing;
+        chw[c * h * w + pixel] = (f32::from(*byte) - preprocessing.mean_rgb[c]) / preprocessing.deviation_rgb[c];
+    }
+    let mut x = Tensor::<4>::from_data(TensorData::new(chw, [1, 3, h, w]), &device);
+    for unit in &units {
+        x = Unit::new(unit, &weights, &device).unwrap().forward(x);
+    }
+    let pooled = x.mean_dim(3).mean_dim(2).reshape([1, 1280]);
+    let values = |field: &str, shape: &[usize]| {
+        let name = format!("{}.{field}", entry().classifier);
+        let address = TensorAddress { name, shape: shape.to_vec(), role: Role::DenseBias };
+        TensorData::new(weights.values(&address).unwrap(), shape.to_vec())
+    };
+    let kernel = Tensor::<2>::from_data(values("weight", &[1000, 1280]), &device).transpose();
+    let bias = Tensor::<1>::from_data(values("bias", &[1000]), &device).unsqueeze_dim(0);
+    let logits = pooled.clone().matmul(kernel) + bias;
+    (pooled.try_into_vec_as().unwrap(), logits.try_into_vec_as().unwrap())
+}
+
+fn probability(logits: &[f32], class: usize) -> f64 {
+    let largest = logits.iter().copied().fold(f32::MIN, f32::max);
+    let exponential = |logit: f32| f64::from(logit - largest).exp();
+    exponential(logits[class]) / logits.iter().map(|&logit| exponential(logit)).sum::<f64>()
+}
+
+/// Every number of a golden entry, within rounding of f32 sums taken in another order.
+fn agrees(name: &str, image: &RgbImage, tolerance: f64) {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let golden = &golden[name];
+    let (pooled, logits) = answer(image);
+    let close = |what: &str, found: f64, expected: &Value, scale: f64| {
+        let expected = expected.as_f64().unwrap();
+        assert!((found - expected).abs() <= tolerance * scale, "{name} {what}: {found}, expected {expected}");
+    };
+    let norm = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    for (what, values) in [("logits", &logits), ("pooled", &pooled)] {
+        let largest = values.iter().fold(0.0_f64, |largest, v| largest.max(f64::from(v.abs())));
+        for (i, expected) in golden[format!("{what}_first16")].as_array().unwrap().iter().enumerate() {
+            close(what, f64::from(values[i]), expected, largest);
+        }
+        close(what, norm(values), &golden[format!("{what}_l2")], norm(values));
+    }
+    for top in golden["top5"].as_array().unwrap() {
+        let class = top[0].as_u64().unwrap() as usize;
+        close(top[1].as_str().unwrap(), probability(&logits, class), &top[2], 1.0);
+    }
+}
+
+/// As `make_lite0_golden.py` generates it.
+fn generated(size: u32) -> RgbImage {
+    let pixel = |y: u32, x: u32, c: u32| ((7 * y + 13 * x + 29 * c + x * y % 17 * 5) % 256) as u8;
+    let pixels_hwc = (0..size).flat_map(|y| (0..size).flat_map(move |x| (0..3).map(move |c| pixel(y, x, c)))).collect();
+    RgbImage { height: size, width: size, pixels_hwc }
+}
+
+/// The middle 224×224 of an image whose short side is 256.
+fn crop(image: &RgbImage) -> RgbImage {
+    let scale = 256.0 / f64::from(image.height.min(image.width));
+    let scaled = |n: u32| (f64::from(n) * scale).round() as u32;
+    let image = resize(image, scaled(image.height), scaled(image.width), Resize::Bicubic);
+    let (top, left) = ((image.height - 224) / 2, (image.width - 224) / 2);
+    let row = |y: u32| 3 * ((top + y) * image.width + left) as usize;
+    let pixels_hwc = (0..224).flat_map(|y| image.pixels_hwc[row(y)..row(y) + 3 * 224].to_vec()).collect();
+    RgbImage { height: 224, width: 224, pixels_hwc }
+}
+
+#[test]
+fn generated_images_give_pytorchs_logits() {
+    agrees("generated_96", &generated(96), 2e-4);
+    agrees("generated_224", &generated(224), 2e-4);
+}
+
+#[test]
+fn a_cup_of_coffee_is_an_espresso() {
+    let coffee = decode(COFFEE).unwrap();
+    // Resized pixels may differ from Pillow's by one level.
+    agrees("coffee_squash", &resize(&coffee, 224, 224, Resize::Bicubic), 5e-3);
+    agrees("coffee_crop", &crop(&coffee), 5e-3);
+    let (_, logits) = answer(&crop(&coffee));
+    let espresso = probability(&logits, ESPRESSO);
+    assert!((espresso - 0.951).abs() < 2e-3, "{espresso}");
+}
+
+#[test]
+fn a_tensor_of_another_shape_or_name_is_refused() {
+    let weights = SafetensorsParameters::new(entry().file).unwrap();
+    let [kernel, ..] = lite0().units[0].convs[0].tensors();
+    let turned = TensorAddress { shape: vec![3, 32, 3, 3], ..kernel.clone() };
+    assert!(matches!(weights.values(&turned), Err(ParametersError::Shape { .. })));
+    let unknown = TensorAddress { name: "conv_stem.kernel".into(), ..kernel };
+    assert!(matches!(weights.values(&unknown), Err(ParametersError::Missing { .. })));
+    let cut = &entry().file[..entry().file.len() - 1];
+    assert!(matches!(SafetensorsParameters::new(cut), Err(ParametersError::Unreadable(_))));
+}

@@ -9,9 +9,7 @@ stored statistics, dropout 0.2 before the head. Adam 1e-3 (eps 1e-7), batch 32,
 Prints the seconds of each part, peak memory and accuracy after the last epoch.
 "start" is from the first line of this script, so it has the imports.
 
-Measured with the versions in requirements.txt, 2 threads of a 2-core x86-64
-machine, seed 0:
-@RESULT@
+benches/README.md has what was measured.
 
     python benches/peers/finetune_torch.py [--seed N] [--cut 5.2|5.3|6|head]
         [--lr X] [--epochs N] [--batch N] [--random-weights]

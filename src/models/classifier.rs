@@ -43,8 +43,8 @@ impl Prefix {
     /// Builds the prefix on a device without autodiff.
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
         let units = plan.layout.units[..plan.freeze.n_prefix_units].iter();
-        let units = units.map(|unit| Unit::new(unit, sources.backbone, device)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { units }.valid())
+        let units = units.map(|unit| Ok(Unit::new(unit, sources.backbone, device)?.folded()));
+        Ok(Self { units: units.collect::<Result<Vec<_>, ParametersError>>()? }.valid())
     }
 
     pub fn is_empty(&self) -> bool {

@@ -42,8 +42,7 @@ mod tests {
         let device = Device::flex();
         let at = |samples: &[u32]| {
             mask(DropoutAddress { seed: 1, epoch: 2, samples }, "head.1", 0.25, 500, &device)
-                .into_data()
-                .to_vec::<f32>()
+                .try_into_vec_as::<f32>()
                 .unwrap()
         };
         let both = at(&[7, 9]);

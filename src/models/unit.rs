@@ -18,7 +18,8 @@ const NORM_MOMENTUM: f64 = 0.01;
 #[derive(Module, Debug)]
 pub struct ConvNorm {
     conv: Conv2d,
-    norm: BatchNorm,
+    /// `None` once it is folded into the convolution.
+    norm: Option<BatchNorm>,
     relu6: bool,
 }
 
@@ -39,31 +40,52 @@ impl ConvNorm {
         norm.beta = param(&shift, parameters, device)?;
         norm.running_mean = RunningState::new(tensor(&mean, parameters, &device.clone().inner())?);
         norm.running_var = RunningState::new(tensor(&variance, parameters, &device.clone().inner())?);
-        Ok(Self { conv, norm, relu6: shape.relu6 })
+        Ok(Self { conv, norm: Some(norm), relu6: shape.relu6 })
     }
 
     /// Shape: `[n, n_in, h, w]` → `[n, n_out, ⌈h / stride⌉, ⌈w / stride⌉]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let output = self.norm.forward(self.conv.forward(input));
+        let output = self.conv.forward(input);
+        let output = match &self.norm {
+            Some(norm) => norm.forward(output),
+            None => output,
+        };
         if self.relu6 { output.clamp(0.0, 6.0) } else { output }
     }
 
     /// Keeps the norm in inference mode, its scale and shift untrained.
     pub fn with_frozen_norm(mut self) -> Self {
-        self.norm = self.norm.freeze();
+        self.norm = self.norm.map(Module::freeze);
         self
     }
 
-    /// Its tensors by stored name: kernel, scale, shift, running mean, running variance.
+    /// The same function in inference mode with the norm as part of the kernel and a bias: fewer passes over the output.
+    fn folded(mut self) -> Self {
+        let Some(norm) = self.norm.take() else { return self };
+        let deviation = norm.running_var.value_sync().add_scalar(norm.epsilon).sqrt();
+        let scale = norm.gamma.val() / deviation;
+        let bias = norm.beta.val() - norm.running_mean.value_sync() * scale.clone();
+        let [n_out] = scale.dims();
+        self.conv.weight = Param::from_tensor(self.conv.weight.val() * scale.reshape([n_out, 1, 1, 1]));
+        self.conv.bias = Some(Param::from_tensor(bias));
+        self
+    }
+
+    /// Its tensors by stored name: kernel, scale, shift, running mean, running variance; kernel and shift once folded.
     fn tensors(&self, shape: &ConvShape) -> Vec<(String, TensorData)> {
         let [kernel, scale, shift, mean, variance] = shape.tensors().map(|address| address.name);
-        vec![
-            (kernel, self.conv.weight.val().into_data()),
-            (scale, self.norm.gamma.val().into_data()),
-            (shift, self.norm.beta.val().into_data()),
-            (mean, self.norm.running_mean.value_sync().into_data()),
-            (variance, self.norm.running_var.value_sync().into_data()),
-        ]
+        let mut tensors = vec![(kernel, self.conv.weight.val().into_data())];
+        if let Some(norm) = &self.norm {
+            tensors.extend([
+                (scale, norm.gamma.val().into_data()),
+                (shift, norm.beta.val().into_data()),
+                (mean, norm.running_mean.value_sync().into_data()),
+                (variance, norm.running_var.value_sync().into_data()),
+            ]);
+        } else if let Some(bias) = &self.conv.bias {
+            tensors.push((shift, bias.val().into_data()));
+        }
+        tensors
     }
 }
 
@@ -94,6 +116,12 @@ impl Unit {
             Norms::Trained => conv,
         };
         self.convs = self.convs.into_iter().enumerate().map(freeze).collect();
+        self
+    }
+
+    /// The same function in inference mode, its norms folded into its convolutions.
+    pub fn folded(mut self) -> Self {
+        self.convs = self.convs.into_iter().map(ConvNorm::folded).collect();
         self
     }
 

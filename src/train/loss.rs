@@ -66,11 +66,11 @@ mod tests {
             }
             assert_eq!(found.len(), expected.len());
         };
-        close(losses.clone().into_data().to_vec().unwrap(), floats(&case["loss"]));
+        close(losses.clone().try_into_vec_as().unwrap(), floats(&case["loss"]));
         let gradients = losses.mean().backward();
         let gradient = logits.grad(&gradients).unwrap();
-        close(gradient.into_data().to_vec().unwrap(), floats(&case["gradient_of_mean"]));
-        let correct: Vec<f32> = correct(loss, &logits, &labels).into_data().to_vec().unwrap();
+        close(gradient.try_into_vec_as().unwrap(), floats(&case["gradient_of_mean"]));
+        let correct: Vec<f32> = correct(loss, &logits, &labels).try_into_vec_as().unwrap();
         let expected: Vec<bool> = case["correct"].as_array().unwrap().iter().map(|v| v.as_bool().unwrap()).collect();
         assert_eq!(correct.iter().map(|&c| c == 1.0).collect::<Vec<_>>(), expected);
     }

@@ -43,7 +43,7 @@ fn faults_of_the_text_are_pointed_at() {
     let cases = [
         ("unknown key", "batch_size", "batchsize", "spec.yaml:8:3", "batchsize"),
         ("wrong type", "seed: 7", "seed: many", "spec.yaml:2:7", "seed"),
-        ("duplicate key", "epochs: 2", "epochs: 2\nepochs: 11", "spec.yaml:15:1", "epochs"),
+        ("duplicate key", "epochs: 2", "epochs: 2\nepochs: 11", "spec.yaml:16:1", "epochs"),
         ("out of range", "dropout: 0.2", "dropout: 1.5", "spec.yaml:13:42", "model.head"),
         ("bad enum", "weights: imagenet", "weights: imagnet", "spec.yaml:11:12", "imagenet"),
         ("alias bomb", "epochs: 2", &bomb, "spec.yaml:", "alias"),

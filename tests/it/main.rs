@@ -1,9 +1,12 @@
 //! Tests through the built binary, and of the layers together.
 
+#![allow(clippy::unwrap_used)]
+
 mod cli_check;
 mod cli_run;
 mod freezing;
 mod golden;
 mod kills;
 mod layers;
+mod readme;
 mod support;

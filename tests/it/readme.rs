@@ -1,0 +1,88 @@
+//! The README's `xp` commands do what it says, in their order; its cargo commands are run by `.ci/run`.
+
+use std::fs;
+
+use crate::support::{Place, write_image};
+
+const README: &str = include_str!("../../README.md");
+
+/// The text of every fenced block of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = README.lines();
+    while let Some(line) = lines.next() {
+        if line == format!("```{language}") {
+            let block = lines.by_ref().take_while(|line| *line != "```");
+            blocks.push(block.map(|line| format!("{line}\n")).collect());
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_command_of_the_readme_works() {
+    let place = Place::new();
+    let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    std::os::unix::fs::symlink(experiments, place.path("experiments")).unwrap();
+    let own = blocks("yaml").into_iter().find(|block| block.contains("cats-and-dogs")).unwrap();
+    fs::write(place.path("cats.yaml"), own).unwrap();
+    for split in ["train", "valid"] {
+        for (class, colour) in [("cats", [90, 80, 70]), ("dogs", [150, 120, 60])] {
+            for i in 0..3 {
+                write_image(&place.path(&format!("photos/{split}/{class}/{i}.jpg.png")), colour, i);
+            }
+        }
+    }
+    let scripts = blocks("sh").concat();
+    let commands: Vec<&str> = scripts.lines().filter_map(|line| line.strip_prefix("xp ")).collect();
+    assert!(commands.len() >= 14, "{commands:?}");
+    for command in commands {
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        let printed = place.xp(&arguments);
+        assert_eq!(printed.code, 0, "xp {command}: {}", printed.stderr);
+        assert!(!printed.stdout.is_empty(), "xp {command}");
+        let widest = printed.stdout.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+        let is_wide = ["--json", "run", "check", "summary"].iter().any(|word| command.contains(word));
+        assert!(is_wide || widest <= 80, "xp {command} prints {widest} characters:\n{}", printed.stdout);
+    }
+    let compared = place.json(&["compare", "pretrained", "random", "--json"]);
+    assert_eq!(compared["differing_params"], serde_json::json!(["model.weights"]));
+    let accuracy = |i: usize| compared["runs"][i]["metrics"]["test.accuracy"]["last"].as_f64().unwrap();
+    // benches/peers/logreg.py: logistic regression on the same network's pooled features reaches 0.7683.
+    assert!(accuracy(0) >= 0.7683 - 0.01, "pretrained {}", accuracy(0));
+    assert!(accuracy(1) <= accuracy(0) - 0.05, "random {}, pretrained {}", accuracy(1), accuracy(0));
+}
+
+#[test]
+fn the_readmes_spec_has_every_key_and_is_valid() {
+    let place = Place::new();
+    let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    std::os::unix::fs::symlink(format!("{experiments}/data/fashion"), place.path("data/fashion")).unwrap();
+    let whole = blocks("yaml").into_iter().find(|block| block.contains("log_every")).unwrap();
+    fs::write(place.path("whole.yaml"), whole).unwrap();
+    let resolved = place.json(&["check", "whole.yaml", "--json"]);
+    let shipped = place.json(&["check", &format!("{experiments}/finetune.yaml"), "--json"]);
+    for (section, keys) in shipped.as_object().unwrap() {
+        for key in keys.as_object().into_iter().flatten() {
+            assert!(resolved[section].get(key.0).is_some(), "{section}.{} is not in the README", key.0);
+        }
+    }
+}
+
+#[test]
+fn the_readmes_cargo_commands_are_in_ci() {
+    let ci = include_str!("../../.ci/run");
+    for line in blocks("sh").concat().lines().filter(|line| line.starts_with("cargo ")) {
+        let checked = match line {
+            // Building with CUDA takes a quarter of an hour; checking takes minutes.
+            "cargo build --release --features cuda" => "cargo check --locked --features cuda",
+            "cargo install --path ." => "cargo install --locked --path .",
+            "cargo test" => "cargo test --locked",
+            "cargo run --release -- run experiments/finetune.yaml" => {
+                "cargo run --locked --release -- run experiments/finetune.yaml"
+            }
+            other => panic!("{other} has no place in .ci/run"),
+        };
+        assert!(ci.contains(checked), "{checked}");
+    }
+}

@@ -7,7 +7,7 @@ pub mod curve;
 pub mod detail;
 pub mod json;
 pub mod list;
-mod number;
+pub mod number;
 pub mod plot;
 #[cfg(test)]
 mod sample;

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{log, output};
 use crate::launch::{Started, Watcher};
+use crate::report::number::count_text;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 
@@ -71,8 +72,8 @@ impl Progress {
         let text = format!(
             "  {}: {} of {} parameters train; frozen through {}",
             self.backbone,
-            thousands(facts.n_trained_parameters),
-            thousands(facts.n_parameters),
+            count_text(facts.n_trained_parameters),
+            count_text(facts.n_parameters),
             if facts.n_frozen_layers == 0 { "nothing" } else { &facts.cut },
         );
         self.line(&text);
@@ -150,31 +151,5 @@ fn phase_name(phase: Phase) -> String {
         Phase::Train { epoch, epochs } => format!("epoch {epoch}/{epochs}, train"),
         Phase::Valid { epoch, epochs } => format!("epoch {epoch}/{epochs}, valid"),
         Phase::Test => "test".to_owned(),
-    }
-}
-
-/// `3,371,008`.
-pub(crate) fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!(
-            ["0", "999", "1,000", "3,371,008"],
-            [0, 999, 1_000, 3_371_008].map(thousands).each_ref().map(String::as_str)
-        );
     }
 }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::progress::thousands;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
 use crate::models::head::dense_tensors;
 use crate::models::layout::Row;
+use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::{BackboneName, HeadLayer};
 use crate::train::plan::plan;
@@ -97,7 +97,7 @@ impl Summary {
                 Some(false) => "trains",
                 None => "",
             };
-            let parameters = thousands(row.n_parameters);
+            let parameters = count_text(row.n_parameters);
             let line = format!(
                 "{:>4}  {:22} {:>5}  {:16} {output:>14} {parameters:>11}  {state}",
                 i + 1,
@@ -113,8 +113,8 @@ impl Summary {
             let ParameterCount { total, trained } = count_parameters(network);
             text += &format!(
                 "{} of {} parameters train; running statistics are not counted\n",
-                thousands(trained),
-                thousands(total)
+                count_text(trained),
+                count_text(total)
             );
         }
         text
@@ -158,7 +158,7 @@ fn head_lines(network: &NetworkPlan) -> String {
             }
         };
         let state = if n_parameters > 0 { "trains" } else { "" };
-        let line = format!("head  {kind:61} {:>11}  {state}", thousands(n_parameters));
+        let line = format!("head  {kind:61} {:>11}  {state}", count_text(n_parameters));
         line.trim_end().to_owned() + "\n"
     };
     network.head.layers.iter().map(line).collect()

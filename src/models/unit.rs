@@ -45,12 +45,32 @@ impl ConvNorm {
 
     /// Shape: `[n, n_in, h, w]` → `[n, n_out, ⌈h / stride⌉, ⌈w / stride⌉]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let output = self.conv.forward(input);
+        let output = if self.is_pointwise() && input.device().is_autodiff() {
+            self.forward_as_product(input)
+        } else {
+            self.conv.forward(input)
+        };
         let output = match &self.norm {
             Some(norm) => norm.forward(output),
             None => output,
         };
         if self.relu6 { output.clamp(0.0, 6.0) } else { output }
+    }
+
+    fn is_pointwise(&self) -> bool {
+        self.conv.kernel_size == [1, 1] && self.conv.stride == [1, 1] && self.conv.groups == 1
+    }
+
+    /// A pointwise convolution as one matrix product over all pixels of the batch.
+    ///
+    /// burn's gradient of a convolution's kernel is itself a convolution with a kernel as large as the map, which here
+    /// would be thousands of thin products; the gradients of a product are two products as large as itself.
+    fn forward_as_product(&self, input: Tensor<4>) -> Tensor<4> {
+        let [n, n_in, h, w] = input.dims();
+        let [n_out, ..] = self.conv.weight.dims();
+        let pixels = input.permute([0, 2, 3, 1]).reshape([n * h * w, n_in]);
+        let kernel = self.conv.weight.val().reshape([n_out, n_in]).transpose();
+        pixels.matmul(kernel).reshape([n, h, w, n_out]).permute([0, 3, 1, 2])
     }
 
     /// Keeps the norm in inference mode, its scale and shift untrained.
@@ -156,4 +176,55 @@ fn tensor<const D: usize>(
 ) -> Result<Tensor<D>, ParametersError> {
     let data = TensorData::new(parameters.values(address)?, address.shape.clone());
     Ok(Tensor::from_data(data, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::efficientnet_lite::lite0;
+    use crate::models::parameters::RandomParameters;
+
+    fn input(shape: [usize; 4]) -> Tensor<4> {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i % 23) as f32 / 23.0 - 0.4).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
+    }
+
+    fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.try_into_vec_as().unwrap()
+    }
+
+    fn close(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{found} {expected}");
+        }
+    }
+
+    /// burn's own convolution is the reference.
+    #[test]
+    fn a_pointwise_convolution_and_its_gradients_are_a_matrix_product() {
+        let shape = lite0().convs().find(|conv| conv.name == "blocks.1.0.conv_pwl").unwrap().clone();
+        let device = Device::flex().autodiff();
+        let conv = ConvNorm::new(&shape, &RandomParameters { seed: 1 }, &device).unwrap();
+        let run = |forward: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+            let input = input([2, shape.n_in, 3, 5]);
+            let output = forward(input.clone());
+            let gradients = (output.clone() * output.clone()).sum().backward();
+            let kernel = conv.conv.weight.val().grad(&gradients).unwrap();
+            [values(output), values(input.grad(&gradients).unwrap()), values(kernel)]
+        };
+        let product = run(&|input| conv.forward_as_product(input));
+        let convolution = run(&|input| conv.conv.forward(input));
+        for (product, convolution) in product.iter().zip(&convolution) {
+            close(product, convolution);
+        }
+    }
+
+    #[test]
+    fn folding_the_norms_changes_nothing_but_the_rounding() {
+        let device = Device::flex();
+        let unit = Unit::new(&lite0().units[0], &RandomParameters { seed: 1 }, &device).unwrap();
+        let image = input([1, 3, 9, 8]).inner();
+        close(&values(unit.clone().folded().forward(image.clone())), &values(unit.forward(image)));
+    }
 }

@@ -209,12 +209,21 @@ fn param_text(run: &RunSummary, name: &str) -> String {
     run.params.get(name).map_or(ABSENT.to_owned(), value_text)
 }
 
-/// A parameter as YAML would have it: text without quotes, everything else as JSON.
+/// A parameter as it would stand in a spec, in one line.
 pub(crate) fn value_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", joined(items.iter().map(value_text))),
+        Value::Object(entries) => {
+            let entries = entries.iter().map(|(key, value)| format!("{key}: {}", value_text(value)));
+            format!("{{ {} }}", joined(entries))
+        }
         other => other.to_string(),
     }
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Whole names where they fit, else each name's shortest ending that no other shown name has.

@@ -40,7 +40,7 @@ pub(crate) fn bytes_text(n_bytes: u64) -> String {
 }
 
 /// A count with its thousands set apart.
-pub(crate) fn count_text(count: u64) -> String {
+pub fn count_text(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::data::folder::{Folder, scan};
 use crate::data::sample::{self, IMAGE_BYTES, SETTINGS};
-use crate::data::{decode, resize};
+
 use crate::run::stop::StopFlag;
 
 fn read(folder: &Folder, settings: &ReadSettings) -> Result<Images, ReadError> {
@@ -32,8 +32,8 @@ fn pixels_are_the_decoded_and_resized_file() {
     let images = sample::read(&folder, &SETTINGS);
     assert_eq!(images.labels(), [0, 0, 1, 1, 2, 2]);
     assert_eq!(images.paths()[3], Path::new("b/0004.png"));
-    let decoded = decode::decode(&std::fs::read(root.path().join("b/0004.png")).unwrap()).unwrap();
-    assert_eq!(sample::pixels(&images)[3], resize::resize(&decoded, 6, 8, Resize::Bilinear).pixels_hwc);
+    let decoded = decode(&std::fs::read(root.path().join("b/0004.png")).unwrap()).unwrap();
+    assert_eq!(sample::pixels(&images)[3], resize(&decoded, 6, 8, Resize::Bilinear).pixels_hwc);
 }
 
 #[test]

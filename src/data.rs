@@ -7,7 +7,6 @@ pub mod decode;
 pub mod folder;
 pub mod images;
 pub mod loader;
-mod panic;
 mod prefetch;
 pub mod resize;
 

@@ -18,6 +18,7 @@ use crate::run::detail::Artifact;
 use crate::run::event::Event;
 use crate::run::id::{RunId, made_up_name};
 use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
+use crate::run::panic;
 use crate::run::stop::StopFlag;
 use crate::run::summary::RunError;
 use crate::settings::{Home, Resources, host};
@@ -93,33 +94,32 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
     let run_dir = launch.home.run_dir(&id);
     // The lock before the row: a reader who finds the row finds the lock held.
     let _lock = RunLock::take(&run_dir)?;
-    let store = runtime.block_on(Store::open(&launch.home.database()))?;
-    let name = runtime.block_on(create(launch, &store, &id, &run_dir))?;
+    let (store, name) = match runtime.block_on(create(launch, &id, &run_dir)) {
+        Ok(created) => created,
+        Err(error) => {
+            // Nothing refers to the folder; a lock file in an unknown folder would only confuse.
+            let _ = std::fs::remove_dir_all(&run_dir);
+            return Err(error);
+        }
+    };
     let started = Started { id, name, run_dir };
     watcher.started(&started);
     let span = tracing::info_span!("run", id = %started.id, name = %started.name);
-    let ending = span.in_scope(|| {
+    let (recorded, ending) = span.in_scope(|| {
         let (trainer, events) = spawn(launch, &started.run_dir, span.clone());
         let recorded = runtime.block_on(record(launch, &store, &started, &events, watcher));
         drop(events);
-        let ending = ending(trainer);
-        recorded.map(|()| ending)
+        (recorded, ending(trainer))
     });
     watcher.ended();
-    let ending = match ending {
-        Ok(ending) => ending,
-        Err(error) => {
-            // The store failed once, but the ending is worth another try: without it the run shows as crashed.
-            let failed = Ending::Failed(RunError {
-                message: error.to_string(),
-                cause: None,
-                place: Some("recording".to_owned()),
-            });
-            let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
-            return Err(error.into());
-        }
-    };
+    // Before anything else is written: they may be what fills the disk.
     remove_partial_checkpoints(&started.run_dir);
+    if let Err(error) = recorded {
+        // The store failed once, but the ending is worth another try: without it the run shows as crashed.
+        let failed = Ending::Failed(recording_error(&error, &ending));
+        let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
+        return Err(error.into());
+    }
     if let Err(error) = runtime.block_on(draw_curves(&store, &started)) {
         tracing::warn!(%error, "the curves were not drawn");
     }
@@ -129,8 +129,9 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
     Ok((started, ending))
 }
 
-/// Writes the run's folder and its row; returns the name it got.
-async fn create(launch: &Launch<'_>, store: &Store, id: &RunId, run_dir: &Path) -> Result<String, LaunchError> {
+/// Opens the store and writes the run's folder and its row; returns the name it got.
+async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Store, String), LaunchError> {
+    let store = Store::open(&launch.home.database()).await?;
     let spec = &launch.plan.spec;
     let resolved_json = format!("{:#}\n", fingerprint::resolved(spec));
     write(&run_dir.join("spec.yaml"), launch.spec_yaml.as_bytes())?;
@@ -156,12 +157,8 @@ async fn create(launch: &Launch<'_>, store: &Store, id: &RunId, run_dir: &Path) 
         tags: launch.tags.clone(),
         environment,
     };
-    let created = store.create_run(&run).await;
-    if created.is_err() {
-        // Nothing refers to the folder; a lock file in an unknown folder would only confuse.
-        let _ = std::fs::remove_dir_all(run_dir);
-    }
-    Ok(created?)
+    let name = store.create_run(&run).await?;
+    Ok((store, name))
 }
 
 type Trainer = JoinHandle<Result<Completion<()>, RunError>>;
@@ -178,7 +175,7 @@ fn spawn(launch: &Launch<'_>, run_dir: &Path, span: tracing::Span) -> (Trainer, 
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),
             Err(payload) => Err(RunError {
-                message: format!("panicked: {}", panics::message(&*payload)),
+                message: format!("panicked: {}", panic::text(&*payload)),
                 cause: None,
                 place: panics::take_place(thread::current().id()),
             }),
@@ -188,8 +185,18 @@ fn spawn(launch: &Launch<'_>, run_dir: &Path, span: tracing::Span) -> (Trainer, 
 }
 
 fn run_error(error: &TrainError) -> RunError {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    RunError { message: error.to_string(), cause, place: None }
+    let message = error.to_string();
+    let cause = std::error::Error::source(error).map(ToString::to_string).filter(|cause| !message.contains(cause));
+    RunError { message, cause, place: None }
+}
+
+/// A failing store, and what the training said in the end.
+fn recording_error(error: &StoreError, ending: &Ending) -> RunError {
+    let cause = match ending {
+        Ending::Failed(error) => Some(error.message.clone()),
+        Ending::Finished | Ending::Stopped => None,
+    };
+    RunError { message: error.to_string(), cause, place: Some("recording".to_owned()) }
 }
 
 fn ending(trainer: Trainer) -> Ending {
@@ -197,7 +204,7 @@ fn ending(trainer: Trainer) -> Ending {
         Ok(Ok(Completion::Done(()))) => Ending::Finished,
         Ok(Ok(Completion::Stopped)) => Ending::Stopped,
         Ok(Err(error)) => Ending::Failed(error),
-        Err(payload) => Ending::Failed(RunError { message: panics::message(&*payload), cause: None, place: None }),
+        Err(payload) => Ending::Failed(RunError { message: panic::text(&*payload), cause: None, place: None }),
     }
 }
 
@@ -228,6 +235,7 @@ async fn record(
                 }
                 if last_beat.elapsed() >= HEARTBEAT {
                     store.heartbeat(&started.id, now_ms()).await?;
+                    committer.flush().await?;
                     last_beat = Instant::now();
                 }
                 Ok(())
@@ -243,7 +251,7 @@ async fn record(
     }
     match failed {
         Some(error) => Err(error),
-        None => committer.flush_skipped().await,
+        None => committer.flush().await,
     }
 }
 

@@ -7,5 +7,6 @@ pub mod draw;
 pub mod event;
 pub mod id;
 pub mod metric;
+pub mod panic;
 pub mod stop;
 pub mod summary;

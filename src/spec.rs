@@ -11,6 +11,8 @@ pub mod problem;
 pub mod schema;
 pub mod short_forms;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::spec::node::Node;
@@ -34,12 +36,10 @@ impl LoadedSpec {
     ///
     /// Errors: the first structural error, or else all value errors together.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, SpecError> {
-        let unreadable = |reason: String| SpecError::Unreadable { path: path.to_owned(), reason };
-        let size = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
-        if size > MAX_SPEC_BYTES {
-            return Err(unreadable(format!("{size} bytes are more than a spec may have ({MAX_SPEC_BYTES})")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        let text = read_limited(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => SpecError::Missing { path: path.to_owned() },
+            _ => SpecError::Unreadable { path: path.to_owned(), reason: error.to_string() },
+        })?;
         Self::from_text(path, text, sets)
     }
 
@@ -67,6 +67,16 @@ impl LoadedSpec {
     pub fn error(&self, problems: Vec<Problem>) -> SpecError {
         SpecError::Invalid { path: self.path.clone(), text: self.text.clone(), problems: locate(&self.node, problems) }
     }
+}
+
+/// Reads a file whose length need not be known, such as a pipe.
+fn read_limited(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_SPEC_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_SPEC_BYTES {
+        return Err(io::Error::other(format!("it is longer than a spec may be, {MAX_SPEC_BYTES} bytes")));
+    }
+    Ok(text)
 }
 
 fn locate(node: &Node, problems: Vec<Problem>) -> Vec<Problem> {

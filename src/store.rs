@@ -27,7 +27,7 @@ use crate::store::find::Candidate;
 /// Why something could not be recorded or read back.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{}: {source}", path.display())]
+    #[error("use {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 
     #[error("open the database {}: {source}", path.display())]

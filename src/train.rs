@@ -39,6 +39,8 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error("read the checkpoint of epoch {epoch}: {reason}")]
     Record { epoch: u32, reason: String },
+    #[error("measure the run: it was trained with the weights {trained_with}, and this xp has {here}")]
+    OtherWeights { trained_with: String, here: String },
     #[error("train: {0}")]
     Engine(String),
     #[error("measure: {0}")]

@@ -14,7 +14,10 @@ use crate::cli::progress::{Lines, Progress};
 use crate::data::folder::{self, Folder};
 use crate::launch::Watcher;
 use crate::launch::environment::SPEC_PATH;
+use crate::report::json;
+use crate::report::number::metric_text;
 use crate::run::detail::RunDetail;
+use crate::run::event::{Event, SavedCheckpoint, SkippedInput};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -66,7 +69,7 @@ impl std::str::FromStr for CheckpointChoice {
 pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Failure> {
     let (store, id) = context.find_run(&args.run)?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
-    let epoch = choose(&run, args.checkpoint)?;
+    let checkpoint = choose(&run, args.checkpoint)?;
     let sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
     let loaded = loaded_spec(&run, &sets)?;
     let (split, folder) = folder(&run, &loaded, args.data.as_deref())?;
@@ -75,37 +78,76 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let device = device::open(loaded.spec.device)?;
     let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
     let run_dir = context.home.run_dir(&id);
+    let mut notes = Notes::default();
     let measured = thread::scope(|scope| {
         let (sender, events) = sync_channel(64);
         let (plan, device, run_dir) = (&plan, &device, &run_dir);
+        let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
         let measuring = scope.spawn(move || {
             let (events, stop) = (Events::new(sender), StopFlag::default());
-            Evaluation { plan, device, run_dir, epoch, resources: Resources::new(None), events, stop }.measure()
+            let resources = Resources::new(None);
+            Evaluation { plan, device, run_dir, checkpoint, weights_hash, resources, events, stop }.measure()
         });
         for event in events {
             progress.event(&event);
+            notes.take(event);
         }
         measuring.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
     })?;
     let Completion::Done(measured) = measured else {
         return Err(Failure::Interrupted { name: run.summary.name });
     };
-    report(args, &run, epoch, &root, measured)
+    report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data: &root, measured, notes })
 }
 
-/// The epoch of the checkpoint asked for, if its files are still there.
-fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<u32, Failure> {
-    let kept: Vec<u32> = run.checkpoints.iter().filter(|c| !c.deleted).map(|c| c.saved.epoch).collect();
+/// What was said while measuring.
+#[derive(Debug, Default)]
+struct Notes {
+    skipped: Vec<SkippedInput>,
+    warnings: Vec<String>,
+}
+
+impl Notes {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Skipped(input) => self.skipped.push(input),
+            Event::Warning(text) => self.warnings.push(text),
+            _ => {}
+        }
+    }
+
+    /// As lines for people.
+    fn lines(&self) -> Vec<String> {
+        let skipped = self.skipped.first().map(|first| {
+            format!("{} images skipped, first {}: {}", self.skipped.len(), first.path.display(), first.reason)
+        });
+        self.warnings.iter().cloned().chain(skipped).collect()
+    }
+}
+
+/// All that there is to report.
+struct Evaluated<'a> {
+    run: &'a RunDetail,
+    epoch: u32,
+    data: &'a Path,
+    measured: Measured,
+    notes: Notes,
+}
+
+/// The checkpoint asked for, if its files are still there.
+fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<&SavedCheckpoint, Failure> {
+    let kept: Vec<&SavedCheckpoint> = run.checkpoints.iter().filter(|c| !c.deleted).map(|c| &c.saved).collect();
     let monitor = run.summary.params.get("checkpoint.monitor").and_then(serde_json::Value::as_str);
     let best = monitor.and_then(|monitor| run.summary.metrics.get(monitor)?.best_epoch);
+    let last = kept.last().map(|checkpoint| checkpoint.epoch);
     let epoch = match choice {
-        CheckpointChoice::Best => best.or_else(|| kept.last().copied()),
-        CheckpointChoice::Last => kept.last().copied(),
+        CheckpointChoice::Best => best.or(last),
+        CheckpointChoice::Last => last,
         CheckpointChoice::Epoch(epoch) => Some(epoch),
     };
-    epoch.filter(|epoch| kept.contains(epoch)).ok_or_else(|| Failure::NotThere {
+    kept.iter().find(|checkpoint| Some(checkpoint.epoch) == epoch).copied().ok_or_else(|| Failure::NotThere {
         what: format!("the run {} has no such checkpoint", run.summary.name),
-        hint: format!("it kept those of epochs {kept:?}"),
+        hint: format!("it kept those of epochs {:?}", kept.iter().map(|c| c.epoch).collect::<Vec<_>>()),
     })
 }
 
@@ -128,7 +170,7 @@ fn folder(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<
     })?;
     let trained = run.data.as_ref().map(|data| data.classes.as_slice()).unwrap_or_default();
     if folder.classes != trained {
-        return Err(Failure::NotThere {
+        return Err(Failure::Usage {
             what: format!("{} does not hold the classes the run was trained on", path.display()),
             hint: format!("they are {}", trained.join(", ")),
         });
@@ -136,22 +178,30 @@ fn folder(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<
     Ok((split, folder))
 }
 
-fn report(args: &EvaluateArgs, run: &RunDetail, epoch: u32, root: &Path, measured: Measured) -> Result<(), Failure> {
-    let Measured { loss, accuracy, n_images } = measured;
+fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure> {
+    let Evaluated { run, epoch, data, measured: Measured { loss, accuracy, n_images }, notes } = evaluated;
     if args.json {
+        let skipped = notes.skipped.iter().map(json::skipped).collect::<Vec<_>>();
         return output::print_json(&json!({
             "schema": 1,
             "run": run.summary.id,
             "name": run.summary.name,
             "epoch": epoch,
-            "data": root,
-            "metrics": { "loss": loss, "accuracy": accuracy },
+            "data": data,
+            "metrics": { "loss": json::number(Some(*loss)), "accuracy": json::number(Some(*accuracy)) },
             "n_images": n_images,
+            "skipped": skipped,
+            "warnings": notes.warnings,
         }));
     }
-    let name = &run.summary.name;
+    for line in notes.lines() {
+        eprintln!("warning: {line}");
+    }
     output::print(&format!(
-        "{name}, epoch {epoch}, on {}: loss {loss:.4} accuracy {accuracy:.3}, {n_images} images\n",
-        root.display()
+        "{}, epoch {epoch}, on {}: loss {} accuracy {}, {n_images} images\n",
+        run.summary.name,
+        data.display(),
+        metric_text("loss", Some(*loss)),
+        metric_text("accuracy", Some(*accuracy)),
     ))
 }

@@ -28,7 +28,7 @@ const MAX_CANDIDATES: usize = 10;
 pub(crate) enum Failure {
     #[error(transparent)]
     Spec(#[from] SpecError),
-    #[error("failed to {0}")]
+    #[error("failed to use the device: {0}")]
     Device(#[from] DeviceError),
     #[error("failed to {0}")]
     Store(#[from] StoreError),
@@ -42,6 +42,8 @@ pub(crate) enum Failure {
     Interrupted { name: String },
     #[error("{what}")]
     NotThere { what: String, hint: String },
+    #[error("{what}")]
+    Usage { what: String, hint: String },
     #[error("failed to {what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("{n_bad} of these need attention")]
@@ -65,21 +67,24 @@ impl Failure {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Spec(SpecError::Unreadable { .. }) => Some("this takes the path of a YAML file".to_owned()),
+            Self::Spec(SpecError::Unreadable { .. } | SpecError::Missing { .. }) => {
+                Some("this takes the path of a YAML file".to_owned())
+            }
             Self::Device(_) => Some("`device: cpu` works everywhere; `xp doctor` shows what is here".to_owned()),
             Self::Store(error) | Self::Launch(LaunchError::Store(error)) => store_hint(error),
             Self::Run { name, error } => {
                 let place = error.place.as_ref().map(|place| format!("it happened at {place}; "));
                 Some(format!("{}`xp show {name}` has the details", place.unwrap_or_default()))
             }
-            Self::NotThere { hint, .. } => Some(hint.clone()),
+            Self::NotThere { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
             _ => None,
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Spec(_) | Self::Device(_) => EXIT_USAGE,
+            Self::Spec(SpecError::Missing { .. }) => EXIT_NOT_THERE,
+            Self::Spec(_) | Self::Device(_) | Self::Usage { .. } => EXIT_USAGE,
             Self::Store(StoreError::NotFound { .. }) | Self::NotThere { .. } => EXIT_NOT_THERE,
             Self::Store(StoreError::Ambiguous { .. })
             | Self::Launch(LaunchError::Store(StoreError::NameTaken { .. })) => EXIT_USAGE,

@@ -1,7 +1,7 @@
 //! Where `tracing` goes: standard error for people, and a run's own `log.jsonl`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -17,12 +17,14 @@ static RUN_LOG: Mutex<Option<File>> = Mutex::new(None);
 /// Installs the process' subscriber: warnings, `-v` for what happens, `-vv` for details, `RUST_LOG` for anything.
 pub(crate) fn install(verbosity: u8) {
     let default = match verbosity {
-        0 => "error,xp=warn",
+        // What other crates find wrong comes back as an error of ours.
+        0 => "off,xp=warn",
         1 => "warn,xp=info",
         _ => "info,xp=debug",
     };
-    let people = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let people = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false).with_filter(people);
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let people = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let people = people.with_target(false).with_filter(filter);
     let record = tracing_subscriber::fmt::layer()
         .json()
         .with_span_events(FmtSpan::CLOSE)

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{log, output};
 use crate::launch::{Started, Watcher};
-use crate::report::number::count_text;
+use crate::report::number::{count_text, metric_text};
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 
@@ -70,11 +70,12 @@ impl Progress {
 
     fn model(&self, facts: &ModelFacts) {
         let text = format!(
-            "  {}: {} of {} parameters train; frozen through {}",
+            "  {}: {} of {} parameters train; {} rows frozen, computed apart through {}",
             self.backbone,
             count_text(facts.n_trained_parameters),
             count_text(facts.n_parameters),
-            if facts.n_frozen_layers == 0 { "nothing" } else { &facts.cut },
+            facts.n_frozen_layers,
+            facts.cut,
         );
         self.line(&text);
     }
@@ -139,9 +140,10 @@ impl Watcher for Progress {
 fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {
     let value = |measure| {
         let key = MetricKey::new(split, measure);
-        points.iter().find(|(of, _)| *of == key).map_or(f64::NAN, |(_, point)| point.value)
+        let value = points.iter().find(|(of, _)| *of == key).map(|(_, point)| point.value);
+        metric_text(measure.as_str(), value)
     };
-    format!("loss {:.4} accuracy {:.3}", value(Measure::Loss), value(Measure::Accuracy))
+    format!("loss {:7} accuracy {}", value(Measure::Loss), value(Measure::Accuracy))
 }
 
 fn phase_name(phase: Phase) -> String {

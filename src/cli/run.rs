@@ -12,11 +12,13 @@ use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
 use crate::launch::{self, Launch, Started};
 use crate::report::json;
+use crate::report::number::metric_text;
 use crate::run::metric::{Measure, MetricKey, Split};
 use crate::run::stop::StopFlag;
 use crate::run::summary::RunSummary;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
+use crate::spec::schema::{PLAIN_NAME, is_plain_name};
 use crate::store::runs::Ending;
 use crate::train::device;
 use crate::train::plan::plan;
@@ -33,10 +35,10 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     device: Option<String>,
     /// The run's name; by default one is made up.
-    #[arg(long)]
+    #[arg(long, value_parser = plain_name)]
     name: Option<String>,
     /// A tag to find the run by. May be repeated.
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = plain_name)]
     tags: Vec<String>,
     /// Threads that read and decode images; by default one a core. They do not change the result.
     #[arg(long, env = "XP_LOADER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -44,6 +46,17 @@ pub(crate) struct RunArgs {
     /// Print the run as JSON when it has ended, and nothing else.
     #[arg(long)]
     json: bool,
+}
+
+/// Longest name of a run or a tag, characters: lists must stay readable.
+const MAX_NAME_LEN: usize = 120;
+
+fn plain_name(text: &str) -> Result<String, String> {
+    match text {
+        text if text.len() > MAX_NAME_LEN => Err(format!("longer than {MAX_NAME_LEN} characters")),
+        text if !is_plain_name(text) => Err(format!("a name {PLAIN_NAME}")),
+        text => Ok(text.to_owned()),
+    }
 }
 
 pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
@@ -101,7 +114,7 @@ fn last_lines(summary: &RunSummary, started: &Started) -> String {
     let best = |measure| {
         let key = MetricKey::new(Split::Valid, measure).to_string();
         let series = summary.metrics.get(&key)?;
-        Some(format!("best {key} {:.4} in epoch {}", series.best?, series.best_epoch?))
+        Some(format!("best {key} {} in epoch {}", metric_text(&key, series.best), series.best_epoch?))
     };
     let bests: Vec<String> = [Measure::Loss, Measure::Accuracy].into_iter().filter_map(best).collect();
     let curves = output::from_here(&started.run_dir.join("curves.png"));

@@ -50,7 +50,7 @@ fn backbone_named(name: &str) -> Option<crate::models::layout::Layout> {
 
 fn loaded_spec(args: &SummaryArgs, context: &Context) -> Result<LoadedSpec, Failure> {
     let path = Path::new(&args.subject);
-    if path.exists() || path.extension().is_some() {
+    if path.is_file() || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
         return Ok(LoadedSpec::read(path, &args.sets)?);
     }
     let (store, id) = context.find_run(&args.subject)?;

@@ -9,7 +9,7 @@ mod png_webp_bmp;
 use std::fmt;
 use std::panic::catch_unwind;
 
-use crate::data::panic;
+use crate::run::panic;
 
 /// Pixels an image may have: twice the limit at which Pillow begins to warn, where it refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;

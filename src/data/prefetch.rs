@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::data::images::ImageError;
-use crate::data::panic;
+use crate::run::panic;
 use crate::run::stop::StopFlag;
 
 /// Batches that are prepared or being prepared beside the one in use.

@@ -26,6 +26,7 @@ pub(crate) struct Committer<'a> {
     pub pending: BTreeMap<u32, PendingEpoch>,
     pub committed: Vec<Committed>,
     pub skipped: Vec<SkippedInput>,
+    pub step_points: Vec<(MetricKey, Point)>,
     pub data: Option<DataFacts>,
     pub model: Option<ModelFacts>,
 }
@@ -48,6 +49,7 @@ impl<'a> Committer<'a> {
             pending: BTreeMap::new(),
             committed: Vec::new(),
             skipped: Vec::new(),
+            step_points: Vec::new(),
             data: None,
             model: None,
         }
@@ -60,12 +62,12 @@ impl<'a> Committer<'a> {
             Event::Skipped(input) => {
                 self.skipped.push(input);
                 if self.skipped.len() >= SKIPPED_GROUP {
-                    self.flush_skipped().await?;
+                    self.flush().await?;
                 }
             }
             Event::Warning(text) => self.store.add_warning(self.id, &text, now_ms()).await?,
             Event::Data(facts) => {
-                self.flush_skipped().await?;
+                self.flush().await?;
                 self.store.set_data_facts(self.id, &facts).await?;
                 self.data = Some(facts);
             }
@@ -74,7 +76,7 @@ impl<'a> Committer<'a> {
                 self.model = Some(facts);
                 self.set_fingerprint().await?;
             }
-            Event::StepPoints(points) => self.store.append_step_points(self.id, &points).await?,
+            Event::StepPoints(points) => self.step_points.extend(points),
             Event::EpochMeasured { epoch, points } => {
                 self.pending.entry(epoch).or_default().points = Some(points);
                 return self.commit(epoch).await;
@@ -97,7 +99,10 @@ impl<'a> Committer<'a> {
     }
 
     /// Writes what was held back to be written in groups.
-    pub async fn flush_skipped(&mut self) -> Result<(), StoreError> {
+    pub async fn flush(&mut self) -> Result<(), StoreError> {
+        if !self.step_points.is_empty() {
+            self.store.append_step_points(self.id, &std::mem::take(&mut self.step_points)).await?;
+        }
         if !self.skipped.is_empty() {
             self.store.add_skipped(self.id, &std::mem::take(&mut self.skipped)).await?;
         }
@@ -133,6 +138,7 @@ impl<'a> Committer<'a> {
         else {
             return Ok(None);
         };
+        self.flush().await?;
         let monitor = self.spec.checkpoint.monitor.key();
         let value = points.iter().find(|(key, _)| *key == monitor).map(|(_, point)| point.value);
         self.store.commit_epoch(self.id, epoch, &points, &checkpoint, value).await?;

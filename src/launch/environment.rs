@@ -6,6 +6,8 @@ use std::process::Command;
 
 use crate::train::device::TrainDevice;
 
+const BURN_VERSION: &str = "0.22.1";
+
 /// A longer patch is cut here; a marker line says so.
 const MAX_PATCH_BYTES: usize = 256 << 10;
 
@@ -16,7 +18,7 @@ pub const SPEC_PATH: &str = "spec.path";
 pub fn collect(device: &TrainDevice, loader_threads: usize, working_dir: &Path) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::from([
         ("xp".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("burn".to_owned(), "0.22.1".to_owned()),
+        ("burn".to_owned(), BURN_VERSION.to_owned()),
         ("os".to_owned(), std::env::consts::OS.to_owned()),
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("cpus".to_owned(), std::thread::available_parallelism().map_or(1, usize::from).to_string()),
@@ -57,4 +59,22 @@ fn shortened(mut patch: String) -> String {
         patch += &format!("\n[cut: {n_bytes} bytes in all]\n");
     }
     patch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_version_of_burn_is_the_one_that_is_built_in() {
+        let lock = include_str!("../../Cargo.lock").replace('\r', "");
+        assert!(lock.contains(&format!("name = \"burn\"\nversion = \"{BURN_VERSION}\"\n")));
+    }
+
+    #[test]
+    fn a_long_patch_is_cut_and_says_so() {
+        assert_eq!(shortened("a".to_owned()), "a");
+        let cut = shortened("é".repeat(MAX_PATCH_BYTES));
+        assert!(cut.len() < MAX_PATCH_BYTES + 100 && cut.ends_with("[cut: 524288 bytes in all]\n"));
+    }
 }

@@ -5,6 +5,8 @@ use std::panic::PanicHookInfo;
 use std::sync::{LazyLock, Mutex, Once};
 use std::thread::{self, ThreadId};
 
+use crate::run::panic::text;
+
 static PLACES: LazyLock<Mutex<HashMap<ThreadId, String>>> = LazyLock::new(Mutex::default);
 static INSTALL: Once = Once::new();
 
@@ -15,7 +17,7 @@ pub fn install() {
 
 fn remember(info: &PanicHookInfo<'_>) {
     let place = info.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
-    tracing::error!(place, "panic: {}", message(info.payload()));
+    tracing::error!(place, "panic: {}", text(info.payload()));
     if let Ok(mut places) = PLACES.lock() {
         places.insert(thread::current().id(), place);
     }
@@ -24,10 +26,4 @@ fn remember(info: &PanicHookInfo<'_>) {
 /// Source file, line and column of a thread's last panic.
 pub fn take_place(thread: ThreadId) -> Option<String> {
     PLACES.lock().ok()?.remove(&thread)
-}
-
-/// What a panic said.
-pub fn message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
 }

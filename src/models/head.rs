@@ -19,6 +19,9 @@ pub struct HeadPlan {
     pub dense: Vec<[usize; 2]>,
 }
 
+/// 1 GiB of weights.
+const MAX_HEAD_WEIGHTS: usize = 1 << 28;
+
 /// One thing that does not fit, and the layer it is about: an index into the head's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadProblem {
@@ -73,7 +76,24 @@ pub fn plan(layers: &[HeadLayer], n_classes: usize, output_chw: [usize; 3]) -> R
             Loss::CrossEntropy
         }
     };
+    if let Some(problem) = too_large(&dense, last) {
+        problems.push(problem);
+    }
     if problems.is_empty() { Ok(HeadPlan { layers: layers.to_vec(), loss, dense }) } else { Err(problems) }
+}
+
+/// A head whose weights alone would not fit in most memories: Adam keeps three numbers for each.
+fn too_large(dense: &[[usize; 2]], layer: usize) -> Option<HeadProblem> {
+    let n_weights = dense.iter().try_fold(0_usize, |sum, [n_in, units]| sum.checked_add(n_in.checked_mul(*units)?));
+    if n_weights.is_some_and(|n_weights| n_weights <= MAX_HEAD_WEIGHTS) {
+        return None;
+    }
+    let found = n_weights.map_or_else(|| "too many to count".to_owned(), |n_weights| n_weights.to_string());
+    Some(HeadProblem {
+        layer,
+        message: format!("the head's weights are {found}, more than {MAX_HEAD_WEIGHTS}"),
+        hint: "use fewer units, or `global_average_pool` in place of `flatten`".to_owned(),
+    })
 }
 
 /// The loss of an output layer, or what keeps it from being one for so many classes.

@@ -123,7 +123,8 @@ fn checkpoint(checkpoint: &CheckpointRecord) -> Value {
     })
 }
 
-fn skipped(skipped: &SkippedInput) -> Value {
+/// An image that was left out.
+pub fn skipped(skipped: &SkippedInput) -> Value {
     json!({ "split": skipped.split, "path": path_text(&skipped.path), "reason": skipped.reason })
 }
 
@@ -146,7 +147,8 @@ fn path_text(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
-fn number(value: Option<f64>) -> Value {
+/// A number, or its name where JSON has none: `"NaN"`, `"Infinity"`; `null` for what was not measured.
+pub fn number(value: Option<f64>) -> Value {
     match value {
         None => Value::Null,
         Some(value) => Number::from_f64(value).map_or_else(|| json!(unbounded_text(value)), Value::Number),

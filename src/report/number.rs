@@ -4,7 +4,7 @@
 pub(crate) const ABSENT: &str = "–";
 
 /// A metric's value by its name: accuracies with three decimals, everything else with four significant digits.
-pub(crate) fn metric_text(name: &str, value: Option<f64>) -> String {
+pub fn metric_text(name: &str, value: Option<f64>) -> String {
     match value {
         None => ABSENT.to_owned(),
         Some(value) if !value.is_finite() => unbounded_text(value).to_owned(),

@@ -32,21 +32,30 @@ fn apply_one(root: &mut Node, set: &str) -> Result<(), Problem> {
 
 fn insert(node: &mut Node, key: &str, value: Node, place: &Place) -> Result<(), String> {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
-    let target = match &mut node.kind {
-        Kind::Map(entries) => {
-            if !entries.iter().any(|entry| entry.key == first) {
-                let empty = Node { kind: Kind::Map(Vec::new()), place: place.clone() };
-                entries.push(Entry { key: first.into(), key_place: place.clone(), value: empty });
+    let target =
+        match &mut node.kind {
+            Kind::Map(entries) => {
+                if !entries.iter().any(|entry| entry.key == first) {
+                    let empty = Node { kind: Kind::Map(Vec::new()), place: place.clone() };
+                    entries.push(Entry { key: first.into(), key_place: place.clone(), value: empty });
+                }
+                entries.iter_mut().find(|entry| entry.key == first).map(|entry| {
+                    if rest.is_none() {
+                        entry.key_place = place.clone();
+                    }
+                    &mut entry.value
+                })
             }
-            entries.iter_mut().find(|entry| entry.key == first).map(|entry| {
-                entry.key_place = place.clone();
-                &mut entry.value
-            })
+            Kind::List(items) => {
+                let n_items = items.len();
+                let item = first.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+                Some(item.ok_or_else(|| {
+                    format!("the list has the items 0 to {}, not `{first}`", n_items.saturating_sub(1))
+                })?)
+            }
+            _ => None,
         }
-        Kind::List(items) => first.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
-        _ => None,
-    }
-    .ok_or_else(|| format!("`{first}` is not inside a map or a list"))?;
+        .ok_or_else(|| format!("`{first}` is not inside a map or a list"))?;
     match rest {
         None => *target = value,
         Some(rest) => {

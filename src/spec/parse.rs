@@ -40,7 +40,11 @@ pub fn spec_from_node(node: &Node) -> Result<Spec, Vec<Problem>> {
         report
             .iter()
             .map(|(path, error)| {
-                Problem::new(&path.to_string(), error.message(), "the README lists the keys and their ranges")
+                Problem::new(
+                    &path.to_string(),
+                    error.message(),
+                    "choose a value within the range; the README's spec shows one that works",
+                )
             })
             .collect::<Vec<_>>()
     })?;
@@ -52,7 +56,10 @@ fn structural_problem(node: &Node, error: &serde_path_to_error::Error<serde_json
         path if path == "." => String::new(),
         path => path,
     };
-    let message = error.inner().to_string();
+    let mut message = error.inner().to_string();
+    if message.contains("unit variant") {
+        message = "this name needs its values below it, as in `adam: { learning_rate: 1.0e-3 }`".to_owned();
+    }
     let (hint, place) = if message.starts_with("unknown field") {
         ("remove the key, or correct its spelling".to_owned(), node.key_place_of(&key))
     } else if message.starts_with("missing field") {

@@ -30,6 +30,8 @@ impl Problem {
 /// Why a spec cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
+    #[error("cannot find {}", path.display())]
+    Missing { path: PathBuf },
     #[error("cannot read {}: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
     #[error("{} is not valid", path.display())]

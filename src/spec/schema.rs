@@ -279,12 +279,16 @@ impl Monitor {
 
 /// Names become parts of run names, so they must be easy to type in a shell.
 fn plain_name(name: &str, _: &()) -> garde::Result {
+    if is_plain_name(name) { Ok(()) } else { Err(garde::Error::new(PLAIN_NAME)) }
+}
+
+/// What [`is_plain_name`] asks for, for people.
+pub const PLAIN_NAME: &str = "may hold letters, digits, `.`, `_` and `-`, and starts with a letter or digit";
+
+/// Whether a name of an experiment, a run or a tag is easy to type and cannot be taken for anything else.
+pub fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.chars().all(plain) && !name.starts_with(['.', '_', '-']) {
-        Ok(())
-    } else {
-        Err(garde::Error::new("may hold letters, digits, `.`, `_` and `-`, and starts with a letter or digit"))
-    }
+    name.chars().all(plain) && !name.is_empty() && !name.starts_with(['.', '_', '-'])
 }
 
 fn default_batch_size() -> u32 {

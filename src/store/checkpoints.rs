@@ -138,6 +138,7 @@ mod tests {
             store.mark_checkpoints_deleted(&id("A"), &[1, 2]).await.unwrap();
             let read = store.checkpoints(&id("A")).await.unwrap();
             let expected = [(1, Some(0.5), true), (2, None, true), (3, None, false)];
+            assert_eq!(read.len(), expected.len());
             for (record, (epoch, monitor_value, deleted)) in read.into_iter().zip(expected) {
                 let saved = checkpoint(epoch);
                 assert_eq!(record, CheckpointRecord { saved, monitor_value, deleted });

@@ -48,7 +48,27 @@ impl Store {
         if !db_path.is_file() {
             return Ok(None);
         }
-        Self::open(db_path).await.map(Some)
+        match Self::open(db_path).await {
+            Err(StoreError::Io { source, .. }) if is_read_only(&source) => {
+                Self::open_read_only(db_path).await.map(Some)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Opens a database that nobody can write where it lies, such as a copy on a read-only disk, as it is.
+    async fn open_read_only(db_path: &Path) -> Result<Self, StoreError> {
+        // Without a log to take into account SQLite needs no files of its own beside the database.
+        let log_is_empty = std::fs::metadata(beside(db_path, "-wal")).map_or(true, |log| log.len() == 0);
+        let options = SqliteConnectOptions::new().filename(db_path).read_only(true).immutable(log_is_empty);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+        let pool = pool.map_err(|source| StoreError::Open { path: db_path.to_owned(), source })?;
+        let store = Self { pool };
+        let (found, known) = (store.schema_version().await?, MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0));
+        match found {
+            found if found > known => Err(StoreError::NewerDatabase { path: db_path.to_owned(), found, known }),
+            _ => Ok(store),
+        }
     }
 
     /// The timestamp of the last migration applied.
@@ -81,6 +101,18 @@ impl Store {
     }
 }
 
+/// The database's path with something appended to its name.
+fn beside(db_path: &Path, suffix: &str) -> PathBuf {
+    let mut name = db_path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn is_read_only(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+}
+
 fn options(db_path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(db_path)
@@ -93,9 +125,7 @@ fn options(db_path: &Path) -> SqliteConnectOptions {
 
 /// Takes the lock file beside the database, waiting for it off the async threads; dropping it releases it.
 async fn lock_beside(db_path: &Path) -> Result<File, StoreError> {
-    let mut name = db_path.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
+    let path = beside(db_path, ".lock");
     let lock_path = path.clone();
     let locked = tokio::task::spawn_blocking(move || {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path)?;
@@ -119,6 +149,18 @@ fn migration_error(db_path: &Path, error: MigrateError) -> StoreError {
 mod tests {
     use super::*;
     use crate::store::sample::{self, wait};
+
+    #[test]
+    fn a_database_that_cannot_be_written_can_be_read() {
+        wait(async {
+            let (folder, store) = sample::store().await;
+            store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
+            store.close().await;
+            let read_only = Store::open_read_only(&folder.path().join("xp.db")).await.unwrap();
+            assert_eq!(read_only.find_run("owl").await.unwrap(), sample::id("A"));
+            assert!(read_only.create_run(&sample::new_run("B", "lark", 0)).await.is_err());
+        });
+    }
 
     #[test]
     fn sixteen_processes_may_open_an_empty_folder_at_once() {

@@ -84,6 +84,10 @@ impl Recorder {
     }
 
     fn split_mean(&mut self, epoch: usize, key: MetricKey, mean: f64) {
+        // burn-train asks for a mean even of a split that was stopped before its first batch.
+        if self.n_samples == 0 {
+            return;
+        }
         let point = self.point(epoch, mean, self.n_samples);
         if key == self.monitor {
             self.best.offer(point.epoch, mean, key.direction());

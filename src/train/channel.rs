@@ -6,8 +6,9 @@ use crate::run::event::{Event, Phase};
 
 /// Sends events to the thread that records them.
 ///
-/// Sending waits while that thread is behind, which keeps the queue bounded. When it is gone the run is over anyway:
-/// it has raised the stop flag, so what is sent then is dropped.
+/// Sending waits while that thread is behind. Metrics come from a thread of burn-train whose own queue holds up to one
+/// split's updates meanwhile: the training thread waits when the next split begins. When the receiver is gone the run is
+/// over anyway: it has raised the stop flag, so what is sent then is dropped.
 #[derive(Clone, Debug)]
 pub struct Events(SyncSender<Event>);
 

@@ -56,6 +56,16 @@ pub fn folder(epoch: u32) -> PathBuf {
     PathBuf::from(format!("checkpoints/epoch-{epoch:04}"))
 }
 
+/// Checks that a checkpoint's manifest is the one that was recorded.
+pub fn verify_manifest(run_dir: &Path, saved: &SavedCheckpoint) -> Result<(), CheckpointError> {
+    let path = run_dir.join(&saved.path).join("manifest");
+    if blake3::hash(&read(&path)?).to_hex().as_str() == saved.manifest_hash {
+        Ok(())
+    } else {
+        Err(CheckpointError::Damaged { path, reason: "it is not the one that was recorded".to_owned() })
+    }
+}
+
 /// Reads a part and checks it against the manifest.
 pub fn read_part(run_dir: &Path, epoch: u32, part: &str) -> Result<Vec<u8>, CheckpointError> {
     let folder = run_dir.join(folder(epoch));

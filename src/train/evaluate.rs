@@ -7,7 +7,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use burn::train::InferenceStep;
 
-use crate::run::event::Phase;
+use crate::run::event::{Phase, SavedCheckpoint};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -81,8 +81,9 @@ pub struct Evaluation<'a> {
     pub plan: &'a Plan,
     pub device: &'a TrainDevice,
     pub run_dir: &'a Path,
-    /// The checkpoint's epoch.
-    pub epoch: u32,
+    pub checkpoint: &'a SavedCheckpoint,
+    /// The weights that the run began with, whose frozen part is not in its checkpoints.
+    pub weights_hash: Option<&'a str>,
     pub resources: Resources,
     pub events: Events,
     pub stop: StopFlag,
@@ -95,7 +96,11 @@ impl Evaluation<'_> {
         let (split, folder) = &self.plan.folders[0];
         let Completion::Done(images) = reading.images(*split, folder)? else { return Ok(Completion::Stopped) };
         let network = network::build(self.plan, self.device)?;
-        let trainee = load(network.trainee, self.run_dir, self.epoch)?;
+        if let Some(trained_with) = self.weights_hash.filter(|hash| *hash != network.weights_hash) {
+            return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });
+        }
+        checkpoint::verify_manifest(self.run_dir, self.checkpoint)?;
+        let trainee = load(network.trainee, self.run_dir, self.checkpoint.epoch)?;
         let Completion::Done(source) = reading.source(images, *split, trainee.frame())? else {
             return Ok(Completion::Stopped);
         };

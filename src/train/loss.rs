@@ -25,14 +25,15 @@ pub fn per_image(loss: Loss, logits: Tensor<2>, labels: &[u32]) -> Tensor<1> {
 
 /// 1 for each image whose most probable class is its label, else 0; a sigmoid's probability counts from above 0.5.
 ///
-/// Shape: as [`per_image`]. Ties go to the first class.
+/// Shape: as [`per_image`]. Ties go to the first class; an image with a NaN among its logits is never right.
 pub fn correct(loss: Loss, logits: &Tensor<2>, labels: &[u32]) -> Tensor<1> {
     let targets = int_tensor(labels, logits);
     let predicted = match loss {
         Loss::CrossEntropy => logits.clone().argmax(1).squeeze_dim::<1>(1),
         Loss::BinaryCrossEntropy => logits.clone().squeeze_dim::<1>(1).greater_scalar(0.0).int(),
     };
-    predicted.equal(targets).float()
+    let numbers = logits.clone().is_nan().any_dim(1).bool_not().squeeze_dim::<1>(1);
+    predicted.equal(targets).bool_and(numbers).float()
 }
 
 fn int_tensor(labels: &[u32], beside: &Tensor<2>) -> Tensor<1, Int> {

@@ -159,6 +159,7 @@ mod tests {
             let factor = if i >= factor_from { golden["lr_factor"].as_f64().unwrap() } else { 1.0 };
             let learning_rate = case["lr"].as_f64().unwrap() * factor;
             (weights, state) = optimizer.step(learning_rate, weights, tensor(floats(gradient)), state);
+            assert_eq!(case["params_after_step"][i].as_array().unwrap().len(), weights.dims()[0]);
             let found: Vec<f32> = weights.clone().try_into_vec_as().unwrap();
             for (found, expected) in found.iter().zip(floats(&case["params_after_step"][i])) {
                 assert!((found - expected).abs() <= 2e-6 * expected.abs().max(1.0), "step {i}: {found} {expected}");

@@ -76,6 +76,13 @@ fn faults_of_the_network_are_pointed_at() {
     let cases = [
         ("binary head", "units: 2, activation: softmax", "units: 1, activation: sigmoid", 0, "spec.yaml:13:"),
         ("units", "units: 2", "units: 3", 2, "3 units for 2 classes"),
+        (
+            "too large",
+            "dense: { units: 2,",
+            "dense: { units: 900000, activation: relu } }, { dense: { units: 900000, activation: relu } }, { dense: { units: 2,",
+            2,
+            "the head's weights",
+        ),
         ("frozen count", "frozen_layers: all", "frozen_layers: 51", 2, "spec.yaml:12:18"),
         ("frozen stages", "frozen_layers: all", "frozen_layers: { stages: 10 }", 2, "9 stages"),
         ("frozen row", "frozen_layers: all", "frozen_layers: { through: stem }", 2, "conv_stem"),
@@ -132,15 +139,28 @@ fn a_wrong_set_argument_is_named() {
 }
 
 #[test]
+fn a_fault_of_the_file_is_not_blamed_on_an_argument() {
+    let place = Place::new();
+    place.edit("  image_size: 32\n", "");
+    let (code, stderr) = check(&place, &["--set", "data.batch_size=4"]);
+    assert_eq!(code, 2);
+    assert!(stderr.contains("spec.yaml:3:") && stderr.contains("image_size"), "{stderr}");
+    let place = Place::new();
+    let (_, stderr) = check(&place, &["--set", "model.head.9=flatten"]);
+    assert!(stderr.contains("items 0 to 2"), "{stderr}");
+}
+
+#[test]
 fn a_spec_that_is_not_there_or_not_text_is_refused() {
     let place = Place::new();
-    for name in ["nowhere.yaml", "data"] {
+    for (name, code) in [("nowhere.yaml", 3), ("data", 2)] {
         let printed = place.xp(&["check", name]);
-        assert_eq!(printed.code, 2, "{}", printed.stderr);
+        assert_eq!(printed.code, code, "{}", printed.stderr);
         assert!(printed.stderr.contains(name) && printed.stderr.contains("hint:"), "{}", printed.stderr);
     }
     fs::write(place.path("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
     assert_eq!(place.xp(&["check", "binary.yaml"]).code, 2);
     fs::write(place.path("long.yaml"), "#".repeat(2 << 20) + SPEC).unwrap();
     assert_eq!(place.xp(&["check", "long.yaml"]).code, 2);
+    assert_eq!(place.xp(&["check", "/dev/zero"]).code, 2);
 }

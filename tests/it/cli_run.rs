@@ -15,7 +15,11 @@ fn a_run_prints_a_line_an_epoch_and_is_recorded() {
     let lines: Vec<&str> = printed.stdout.lines().collect();
     assert!(lines[0].starts_with("run first (") && lines[0].contains(") on CPU"), "{}", printed.stdout);
     assert_eq!(lines[1], "  2 classes; images: 12 train, 8 valid, 8 test");
-    assert!(lines[2].contains("2,562 of 3,373,570 parameters train; frozen through conv_head"), "{}", lines[2]);
+    assert!(
+        lines[2].contains("2,562 of 3,373,570 parameters train; 50 rows frozen, computed apart through conv_head"),
+        "{}",
+        lines[2]
+    );
     assert!(lines[3].starts_with("epoch 1/2  train loss ") && lines[4].starts_with("epoch 2/2"), "{}", printed.stdout);
     assert!(lines[5].starts_with("test, epoch "), "{}", printed.stdout);
 
@@ -98,7 +102,11 @@ fn evaluate_repeats_the_test_of_the_best_checkpoint() {
     assert_eq!(measured["n_images"], 8);
     let valid = place.json(&["evaluate", "@1", "--data", "data/valid", "--checkpoint", "last", "--json"]);
     assert_eq!(valid["metrics"]["loss"], run["metrics"]["valid.loss"]["last"]);
+    fs::write(place.path("data/valid/red/bad.png"), "no image").unwrap();
+    assert_eq!(place.xp(&["evaluate", "@1", "--data", "data/valid"]).code, 1);
     assert_eq!(place.xp(&["evaluate", "@1", "--checkpoint", "9"]).code, 3);
+    fs::rename(place.path("data/test/red"), place.path("data/test/green")).unwrap();
+    assert_eq!(place.xp(&["evaluate", "@1"]).code, 2);
     assert_eq!(place.xp(&["evaluate", "@1", "--data", "nowhere"]).code, 3);
     assert_eq!(place.xp(&["evaluate", "nobody"]).code, 3);
 }
@@ -128,7 +136,9 @@ fn a_bad_image_stops_the_run_or_is_skipped_counted_and_stored() {
     let printed = place.xp(&["run", "spec.yaml", "--name", "strict"]);
     assert_eq!(printed.code, 1);
     assert!(printed.stderr.contains("broken.jpg"), "{}", printed.stderr);
-    assert_eq!(place.json(&["show", "strict", "--json"])["state"], "failed");
+    let strict = place.json(&["show", "strict", "--json"]);
+    assert_eq!(strict["state"], "failed");
+    assert!(strict["skipped"][0]["path"].as_str().unwrap().ends_with("broken.jpg"));
 
     let printed = place.xp(&["run", "spec.yaml", "--set", "data.on_bad_image=skip"]);
     assert_eq!(printed.code, 0, "{}", printed.stderr);
@@ -137,6 +147,41 @@ fn a_bad_image_stops_the_run_or_is_skipped_counted_and_stored() {
     let shown = place.json(&["show", "@1", "--json"]);
     assert_eq!(shown["skipped"].as_array().unwrap().len(), 1);
     assert!(shown["skipped"][0]["path"].as_str().unwrap().ends_with("broken.jpg"));
+    let measured = place.json(&["evaluate", "@1", "--data", "data/train", "--json"]);
+    assert_eq!((measured["n_images"].clone(), measured["skipped"].as_array().unwrap().len()), (12.into(), 1));
+}
+
+#[test]
+fn runs_that_differ_in_the_seed_alone_are_of_one_group() {
+    let place = Place::new();
+    for weights in ["imagenet", "random"] {
+        let run = |seed: &str| {
+            let (seed, weights) = (format!("seed={seed}"), format!("model.weights={weights}"));
+            let run = place.json(&["run", "spec.yaml", "--json", "--set", &seed, "--set", &weights]);
+            (run["group"].clone(), run["fingerprint"].clone())
+        };
+        let (first, second) = (run("1"), run("2"));
+        assert!(first.0.is_string());
+        assert_eq!(first.0, second.0, "{weights}");
+        assert_ne!(first.1, second.1, "{weights}");
+    }
+}
+
+#[test]
+fn a_diverged_run_says_so_and_its_numbers_are_told_as_they_are() {
+    let place = Place::new();
+    let relu = "{ dense: { units: 64, activation: relu } }";
+    let head = format!(
+        "[global_average_pool, {relu}, {relu}, {relu}, {relu}, {{ dense: {{ units: 2, activation: softmax }} }}]"
+    );
+    let head = format!("model.head={head}");
+    let sgd = "optimizer={ sgd: { learning_rate: 1000, momentum: 0.99 } }";
+    let run = place.json(&["run", "spec.yaml", "--json", "--set", "epochs=4", "--set", sgd, "--set", &head]);
+    assert_eq!(run["metrics"]["train.loss"]["last"], "NaN");
+    let shown = place.json(&["show", "@1", "--json"]);
+    assert!(shown["warnings"][0]["text"].as_str().unwrap().contains("diverged"));
+    assert_eq!(shown["metrics"]["valid.accuracy"]["last"], 0.0, "what is not a number is never right");
+    assert_eq!(place.json(&["evaluate", "@1", "--checkpoint", "last", "--json"])["metrics"]["loss"], "NaN");
 }
 
 #[test]
@@ -146,6 +191,12 @@ fn a_name_that_is_taken_is_refused_and_leaves_nothing_behind() {
     let printed = place.xp(&["run", "spec.yaml", "--name", "twice"]);
     assert_eq!(printed.code, 2);
     assert!(printed.stderr.contains("twice") && printed.stderr.contains("hint:"), "{}", printed.stderr);
+    assert_eq!(fs::read_dir(place.path(".xp/runs")).unwrap().count(), 1);
+    for name in ["", "@1", "two\nlines", "-x", &"long".repeat(100)] {
+        assert_eq!(place.xp(&["run", "spec.yaml", &format!("--name={name}")]).code, 2, "{name:?}");
+    }
+    fs::write(place.path(".xp/xp.db"), "no database".repeat(1000)).unwrap();
+    assert_eq!(place.xp(&["run", "spec.yaml"]).code, 1);
     assert_eq!(fs::read_dir(place.path(".xp/runs")).unwrap().count(), 1);
 }
 
@@ -171,8 +222,8 @@ fn summary_lists_the_rows_of_a_backbone_a_spec_and_a_run() {
     let text = place.xp(&["summary", "spec.yaml"]).stdout;
     assert!(text.contains("2,562 of 3,373,570 parameters train"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
-    place.xp(&["run", "spec.yaml", "--name", "kept"]);
-    assert_eq!(place.json(&["summary", "kept", "--json"])["trained_parameters"], 2562);
+    place.xp(&["run", "spec.yaml", "--name", "kept-1.2"]);
+    assert_eq!(place.json(&["summary", "kept-1.2", "--json"])["trained_parameters"], 2562);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod list;
 mod log;
 mod output;
 mod progress;
+mod resume;
 mod run;
 mod show;
 mod summary;
@@ -43,6 +44,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the work failed, 2 usage or an i
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Resume(resume::ResumeArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Compare(compare::CompareArgs),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, context),
+        Command::Resume(args) => resume::resume(args, context),
         Command::List(args) => list::list(args, context),
         Command::Show(args) => show::show(args, context),
         Command::Compare(args) => compare::compare(args, context),

@@ -2,6 +2,7 @@
 
 mod commit;
 pub mod environment;
+mod going_on;
 pub mod keep;
 pub mod panics;
 
@@ -11,7 +12,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
+
 use crate::launch::commit::{Committer, now_ms};
+use crate::launch::going_on::GoingOn;
+use crate::launch::keep::Committed;
 use crate::report::curve::{self, RunSeries};
 use crate::report::plot;
 use crate::run::detail::Artifact;
@@ -25,12 +30,14 @@ use crate::settings::{Home, Resources, host};
 use crate::spec::fingerprint;
 use crate::store::StoreError;
 use crate::store::connect::Store;
+use crate::store::list::Observer;
 use crate::store::lock::RunLock;
+use crate::store::resume::Resumption;
 use crate::store::runs::{Ending, NewRun, RunName};
 use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
-use crate::train::session::Session;
+use crate::train::session::{ResumePoint, Session};
 use crate::train::{Completion, TrainError};
 
 /// Events that may wait for the store; the training thread waits when there are more.
@@ -88,12 +95,11 @@ pub enum LaunchError {
 ///
 /// An error means that the store or the run's folder failed, so the record ends before the run did.
 pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, Ending), LaunchError> {
-    panics::install();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LaunchError::Runtime)?;
+    let runtime = runtime()?;
     let id = RunId::generate();
     let run_dir = launch.home.run_dir(&id);
     // The lock before the row: a reader who finds the row finds the lock held.
-    let _lock = RunLock::take(&run_dir)?;
+    let lock = RunLock::take(&run_dir)?;
     let (store, name) = match runtime.block_on(create(launch, &id, &run_dir)) {
         Ok(created) => created,
         Err(error) => {
@@ -103,11 +109,63 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
         }
     };
     let started = Started { id, name, run_dir };
-    watcher.started(&started);
+    conduct(&Conduct { launch, runtime, store, started, _lock: lock }, None, Vec::new(), watcher)
+}
+
+/// Goes on with a run from its last committed epoch; the lock keeps a second process out.
+pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Result<(Started, Ending), LaunchError> {
+    let runtime = runtime()?;
+    let run_dir = launch.home.run_dir(id);
+    let lock = RunLock::take(&run_dir)?;
+    let store = runtime.block_on(Store::open(&launch.home.database()))?;
+    let observer = Observer { runs_dir: &launch.home.runs_dir(), this_host: &host(), now_ms: now_ms() };
+    let run = runtime.block_on(store.run_detail(id, &observer))?;
+    let going_on = GoingOn::from_record(&run, launch.plan.spec.checkpoint.monitor.key());
+    going_on.sweep(&run_dir);
+    let spec = &launch.plan.spec;
+    let resumption = Resumption {
+        id: id.clone(),
+        host: host(),
+        pid: std::process::id(),
+        at_ms: now_ms(),
+        resolved_json: format!("{:#}\n", fingerprint::resolved(spec)),
+        params: fingerprint::params(spec),
+        last_epoch: going_on.point.epoch,
+    };
+    write(&run_dir.join("resolved.json"), resumption.resolved_json.as_bytes())?;
+    runtime.block_on(store.resume_run(&resumption))?;
+    let started = Started { id: id.clone(), name: run.summary.name, run_dir };
+    let conduct_of = Conduct { launch, runtime, store, started, _lock: lock };
+    conduct(&conduct_of, Some(going_on.point), going_on.committed, watcher)
+}
+
+fn runtime() -> Result<Runtime, LaunchError> {
+    panics::install();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LaunchError::Runtime)
+}
+
+/// A run whose row says running and whose lock is held.
+struct Conduct<'a> {
+    launch: &'a Launch<'a>,
+    runtime: Runtime,
+    store: Store,
+    started: Started,
+    _lock: RunLock,
+}
+
+/// Trains, records and ends a run.
+fn conduct(
+    conduct: &Conduct<'_>,
+    resume: Option<ResumePoint>,
+    committed: Vec<Committed>,
+    watcher: &mut dyn Watcher,
+) -> Result<(Started, Ending), LaunchError> {
+    let Conduct { launch, runtime, store, started, .. } = conduct;
+    watcher.started(started);
     let span = tracing::info_span!("run", id = %started.id, name = %started.name);
     let (recorded, ending) = span.in_scope(|| {
-        let (trainer, events) = spawn(launch, &started.run_dir, span.clone());
-        let recorded = runtime.block_on(record(launch, &store, &started, &events, watcher));
+        let (trainer, events) = spawn(launch, &started.run_dir, resume, span.clone());
+        let recorded = runtime.block_on(record(conduct, committed, &events, watcher));
         drop(events);
         (recorded, ending(trainer))
     });
@@ -120,13 +178,13 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
         let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
         return Err(error.into());
     }
-    if let Err(error) = runtime.block_on(draw_curves(&store, &started)) {
+    if let Err(error) = runtime.block_on(draw_curves(store, started)) {
         tracing::warn!(%error, "the curves were not drawn");
     }
     runtime.block_on(store.finish_run(&started.id, &ending, now_ms()))?;
-    runtime.block_on(store.close());
+    runtime.block_on(store.clone().close());
     tracing::info!(?ending, "run ended");
-    Ok((started, ending))
+    Ok((started.clone(), ending))
 }
 
 /// Opens the store and writes the run's folder and its row; returns the name it got.
@@ -164,14 +222,26 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
 type Trainer = JoinHandle<Result<Completion<()>, RunError>>;
 
 /// Starts the training on its own thread; a panic there becomes an error.
-fn spawn(launch: &Launch<'_>, run_dir: &Path, span: tracing::Span) -> (Trainer, Receiver<Event>) {
+fn spawn(
+    launch: &Launch<'_>,
+    run_dir: &Path,
+    resume: Option<ResumePoint>,
+    span: tracing::Span,
+) -> (Trainer, Receiver<Event>) {
     let (sender, events) = sync_channel(QUEUE_LEN);
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
     let (resources, stop) = (launch.resources, launch.stop.clone());
     let trainer = thread::spawn(move || {
         let _span = span.entered();
-        let session =
-            Session { plan: &plan, device: &device, run_dir: &run_dir, resources, events: Events::new(sender), stop };
+        let session = Session {
+            plan: &plan,
+            device: &device,
+            run_dir: &run_dir,
+            resources,
+            events: Events::new(sender),
+            stop,
+            resume,
+        };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),
             Err(payload) => Err(RunError {
@@ -212,14 +282,14 @@ fn ending(trainer: Trainer) -> Ending {
 ///
 /// A failing write raises the stop flag; what the training still tells is then dropped.
 async fn record(
-    launch: &Launch<'_>,
-    store: &Store,
-    started: &Started,
+    conduct: &Conduct<'_>,
+    committed: Vec<Committed>,
     events: &Receiver<Event>,
     watcher: &mut dyn Watcher,
 ) -> Result<(), StoreError> {
-    let spec = &launch.plan.spec;
-    let mut committer = Committer::new(store, &started.id, &started.run_dir, spec, launch.device.class);
+    let Conduct { launch, store, started, .. } = conduct;
+    let mut committer = Committer::new(store, started, &launch.plan.spec, launch.device.class);
+    committer.committed = committed;
     let mut last_beat = Instant::now();
     let mut failed = None;
     loop {

@@ -14,6 +14,7 @@ pub mod list;
 pub mod lock;
 pub mod metrics;
 mod params;
+pub mod resume;
 pub mod runs;
 #[cfg(test)]
 mod sample;

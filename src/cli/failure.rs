@@ -38,7 +38,7 @@ pub(crate) enum Failure {
     Train(#[from] TrainError),
     #[error("the run {name} failed: {}", error.message)]
     Run { name: String, error: RunError },
-    #[error("the run {name} was stopped; its finished epochs are kept")]
+    #[error("the run {name} was stopped; its finished epochs are kept, and `xp resume {name}` goes on")]
     Interrupted { name: String },
     #[error("{what}")]
     NotThere { what: String, hint: String },

@@ -81,11 +81,11 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
         stop,
     };
     let (started, ending) = launch::run(&launch, &mut progress)?;
-    report(args, context, &started, &ending)
+    report(args.json, context, &started, &ending)
 }
 
 /// The first signal asks the run to stop after its step; the second ends the process at once.
-fn stop_on_signals() -> Result<StopFlag, Failure> {
+pub(crate) fn stop_on_signals() -> Result<StopFlag, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
@@ -95,14 +95,15 @@ fn stop_on_signals() -> Result<StopFlag, Failure> {
     Ok(StopFlag::from_shared(flag))
 }
 
-fn report(args: &RunArgs, context: &Context, started: &Started, ending: &Ending) -> Result<(), Failure> {
+/// Says how a run ended; its failure is this command's.
+pub(crate) fn report(json_only: bool, context: &Context, started: &Started, ending: &Ending) -> Result<(), Failure> {
     let (store, id) = context.find_run(started.id.as_str())?;
     let summary = context.wait(store.run_summary(&id, &context.observer()))?;
-    if args.json {
+    if json_only {
         output::print_json(&json::run(&summary))?;
     }
     match ending {
-        Ending::Finished if args.json => Ok(()),
+        Ending::Finished if json_only => Ok(()),
         Ending::Finished => output::print(&last_lines(&summary, started)),
         Ending::Stopped => Err(Failure::Interrupted { name: started.name.clone() }),
         Ending::Failed(error) => Err(Failure::Run { name: started.name.clone(), error: error.clone() }),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use crate::launch::Started;
 use crate::launch::keep::{Committed, superseded};
 use crate::run::event::{DataFacts, Event, ModelFacts, SavedCheckpoint, SkippedInput};
 use crate::run::id::RunId;
@@ -39,11 +40,11 @@ pub(crate) struct PendingEpoch {
 }
 
 impl<'a> Committer<'a> {
-    pub fn new(store: &'a Store, id: &'a RunId, run_dir: &'a Path, spec: &'a Spec, device_class: &'static str) -> Self {
+    pub fn new(store: &'a Store, run: &'a Started, spec: &'a Spec, device_class: &'static str) -> Self {
         Self {
             store,
-            id,
-            run_dir,
+            id: &run.id,
+            run_dir: &run.run_dir,
             spec,
             device_class,
             pending: BTreeMap::new(),

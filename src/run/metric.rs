@@ -92,6 +92,15 @@ impl MetricKey {
     pub fn direction(self) -> Direction {
         self.measure.direction()
     }
+
+    /// The key that is written this way, if there is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let splits = [Split::Train, Split::Valid, Split::Test];
+        let keys = splits
+            .into_iter()
+            .flat_map(|split| [Measure::Loss, Measure::Accuracy].map(|measure| Self::new(split, measure)));
+        keys.into_iter().find(|key| key.to_string() == text)
+    }
 }
 
 impl fmt::Display for MetricKey {

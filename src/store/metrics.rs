@@ -67,6 +67,37 @@ pub(crate) async fn append(
     Ok(())
 }
 
+/// Forgets the points of single steps after an epoch, and what they added to their series' summaries.
+pub(crate) async fn supersede_steps(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+    last_epoch: u32,
+) -> Result<(), StoreError> {
+    let series: Vec<(i64, String)> =
+        sqlx::query_as("SELECT id, name FROM series WHERE run_id = $1 AND resolution = $2 ORDER BY id")
+            .bind(id.as_str())
+            .bind(resolution_text(Resolution::Step))
+            .fetch_all(&mut **tx)
+            .await?;
+    for (series_id, name) in series {
+        let Some(key) = MetricKey::parse(&name) else { continue };
+        let blocks: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT data FROM point_blocks WHERE series_id = $1 ORDER BY block")
+                .bind(series_id)
+                .fetch_all(&mut **tx)
+                .await?;
+        let mut kept = Vec::new();
+        for block in blocks {
+            kept.extend(decode(&block, id, key)?.into_iter().filter(|point| point.epoch <= last_epoch));
+        }
+        // Its blocks go with it.
+        sqlx::query("DELETE FROM series WHERE id = $1").bind(series_id).execute(&mut **tx).await?;
+        let kept: Vec<(MetricKey, Point)> = kept.into_iter().map(|point| (key, point)).collect();
+        append(tx, id, Resolution::Step, &kept).await?;
+    }
+    Ok(())
+}
+
 /// Reads the epoch series' summaries of every selected run, by run id and name.
 pub(crate) async fn summaries(
     tx: &mut Transaction<'_, Sqlite>,

@@ -175,7 +175,7 @@ async fn insert_run(tx: &mut Transaction<'_, Sqlite>, run: &NewRun, name: &str) 
     Ok(())
 }
 
-async fn insert_event(
+pub(crate) async fn insert_event(
     tx: &mut Transaction<'_, Sqlite>,
     id: &RunId,
     at_ms: i64,
@@ -197,7 +197,7 @@ async fn recorded_state(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<
     state_from_text(&text, id.as_str())
 }
 
-fn require_a_row(id: &RunId, rows_affected: u64) -> Result<(), StoreError> {
+pub(crate) fn require_a_row(id: &RunId, rows_affected: u64) -> Result<(), StoreError> {
     match rows_affected {
         0 => Err(StoreError::NoSuchRun { id: id.clone() }),
         _ => Ok(()),

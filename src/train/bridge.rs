@@ -10,6 +10,8 @@ use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
 
+use tracing::Span;
+
 use crate::run::event::{Event, Phase};
 use crate::run::metric::{Direction, Measure, MetricKey, Point, Split};
 use crate::train::channel::Events;
@@ -19,8 +21,9 @@ use crate::train::channel::Events;
 pub struct BestEpoch(Arc<Mutex<Option<(u32, f64)>>>);
 
 impl BestEpoch {
-    pub fn none() -> Self {
-        Self(Arc::new(Mutex::new(None)))
+    /// Begins with the best of the epochs that were measured before.
+    pub fn new(so_far: Option<(u32, f64)>) -> Self {
+        Self(Arc::new(Mutex::new(so_far)))
     }
 
     pub fn get(&self) -> Option<u32> {
@@ -50,14 +53,15 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(events: Events, monitor: MetricKey, best: BestEpoch, log_every: u32) -> Self {
+    /// `step` counts the optimizer steps taken before.
+    pub fn new(events: Events, monitor: MetricKey, best: BestEpoch, log_every: u32, step: u64) -> Self {
         Self {
             events,
             monitor,
             best,
             log_every: u64::from(log_every),
             measures: HashMap::new(),
-            step: 0,
+            step,
             n_samples: 0,
             epoch_points: Vec::new(),
         }
@@ -147,11 +151,15 @@ pub struct ProgressBridge {
     events: Events,
     epochs: u32,
     epoch: u32,
+    /// What the phases' spans are part of: burn-train calls from a thread of its own.
+    parent: Span,
+    phase: Span,
 }
 
 impl ProgressBridge {
-    pub fn new(events: Events, epochs: u32) -> Self {
-        Self { events, epochs, epoch: 0 }
+    /// `epoch` is the last one that was done before.
+    pub fn new(events: Events, epochs: u32, epoch: u32) -> Self {
+        Self { events, epochs, epoch, parent: Span::current(), phase: Span::none() }
     }
 }
 
@@ -167,6 +175,7 @@ impl TrainingProgressLogger for ProgressBridge {
         } else {
             Phase::Valid { epoch: self.epoch, epochs: self.epochs }
         };
+        self.phase = tracing::info_span!(parent: &self.parent, "phase", ?phase);
         self.events.send(Event::PhaseStarted { phase, n_items: total_items as u64 });
     }
 
@@ -175,6 +184,7 @@ impl TrainingProgressLogger for ProgressBridge {
     }
 
     fn end_split(&mut self) {
+        self.phase = Span::none();
         self.events.send(Event::PhaseEnded);
     }
 

@@ -66,6 +66,11 @@ pub fn verify_manifest(run_dir: &Path, saved: &SavedCheckpoint) -> Result<(), Ch
     }
 }
 
+/// Checks that all parts of a checkpoint are there and whole.
+pub fn verify(run_dir: &Path, epoch: u32) -> Result<(), CheckpointError> {
+    PARTS.iter().try_for_each(|part| read_part(run_dir, epoch, part).map(drop))
+}
+
 /// Reads a part and checks it against the manifest.
 pub fn read_part(run_dir: &Path, epoch: u32, part: &str) -> Result<Vec<u8>, CheckpointError> {
     let folder = run_dir.join(folder(epoch));

@@ -115,8 +115,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    pub fn new(source: Arc<Source>, stop: StopFlag, interrupter: Interrupter) -> Self {
-        Self { source, epoch: Arc::new(AtomicU32::new(0)), stop, interrupter }
+    /// `epoch` is the last one that was done before.
+    pub fn new(source: Arc<Source>, epoch: u32, stop: StopFlag, interrupter: Interrupter) -> Self {
+        Self { source, epoch: Arc::new(AtomicU32::new(epoch)), stop, interrupter }
     }
 }
 

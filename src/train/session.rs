@@ -13,7 +13,7 @@ use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::train::bridge::{BestEpoch, ProgressBridge, Recorder};
 use crate::train::channel::Events;
-use crate::train::checkpoint::{EpochWriter, EveryEpoch, PartWriter};
+use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
 use crate::train::device::TrainDevice;
 use crate::train::evaluate;
 use crate::train::feed::{Feed, Source};
@@ -35,6 +35,21 @@ pub struct Session<'a> {
     pub resources: Resources,
     pub events: Events,
     pub stop: StopFlag,
+    /// Where an earlier process got to; `None` for a new run.
+    pub resume: Option<ResumePoint>,
+}
+
+/// What an earlier process of the same run left behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResumePoint {
+    /// The last committed epoch, whose checkpoint is there; 0 when none was.
+    pub epoch: u32,
+    /// The best committed epoch and its monitored metric.
+    pub best: Option<(u32, f64)>,
+    /// The images that the committed epochs were trained on.
+    pub data: Option<DataFacts>,
+    /// The weights that the run began with.
+    pub weights_hash: Option<String>,
 }
 
 /// The sources of a training's batches.
@@ -52,9 +67,10 @@ impl Session<'_> {
     pub fn train(&self) -> Result<Completion<()>, TrainError> {
         let Completion::Done(splits) = self.read_splits()? else { return Ok(Completion::Stopped) };
         let network = network::build(self.plan, self.device)?;
+        self.refuse_other_weights(&network)?;
         self.events.send(Event::Model(self.model_facts(&network)));
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
-        let best = BestEpoch::none();
+        let best = BestEpoch::new(self.resume.as_ref().and_then(|resume| resume.best));
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &best)? else {
             return Ok(Completion::Stopped);
         };
@@ -83,8 +99,35 @@ impl Session<'_> {
             n_images: images.len() as u64,
             hash: images.hash(),
         });
-        self.events.send(Event::Data(DataFacts { classes: self.plan.classes().to_vec(), splits: facts.collect() }));
+        let facts = DataFacts { classes: self.plan.classes().to_vec(), splits: facts.collect() };
+        self.refuse_other_data(&facts)?;
+        self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
+    }
+
+    /// Epochs on other images would not be epochs of the same run.
+    fn refuse_other_data(&self, facts: &DataFacts) -> Result<(), TrainError> {
+        match self.resume.as_ref().and_then(|resume| resume.data.as_ref()) {
+            Some(before) if before != facts => {
+                let changed = facts.splits.iter().filter(|split| !before.splits.contains(split));
+                Err(TrainError::OtherData { splits: changed.map(|split| split.split.to_string()).collect() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_other_weights(&self, network: &Network) -> Result<(), TrainError> {
+        match self.resume.as_ref().and_then(|resume| resume.weights_hash.as_ref()) {
+            Some(before) if *before != network.weights_hash => {
+                Err(TrainError::OtherWeights { trained_with: before.clone(), here: network.weights_hash.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last epoch that an earlier process committed.
+    fn epochs_done(&self) -> u32 {
+        self.resume.as_ref().map_or(0, |resume| resume.epoch)
     }
 
     fn model_facts(&self, network: &Network) -> ModelFacts {
@@ -118,18 +161,28 @@ impl Session<'_> {
     /// Hands the training to burn-train.
     fn fit(&self, trainee: Trainee, sources: &Sources, best: &BestEpoch) -> Result<Completion<Trainee>, TrainError> {
         let spec = &self.plan.spec;
+        let done = self.epochs_done();
+        if done > 0 {
+            checkpoint::verify(self.run_dir, done)?;
+        }
+        if done >= spec.epochs {
+            return Ok(Completion::Done(evaluate::load(trainee, self.run_dir, done)?));
+        }
         let interrupter = Interrupter::new();
-        let feed =
-            |source: &Arc<Source>| Arc::new(Feed::new(Arc::clone(source), self.stop.clone(), interrupter.clone()));
+        let feed = |source: &Arc<Source>| {
+            Arc::new(Feed::new(Arc::clone(source), done, self.stop.clone(), interrupter.clone()))
+        };
         let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), sources.steps_per_epoch);
         let [model, optimizer, state] = PartWriter::all(&writer);
-        let recorder = Recorder::new(self.events.clone(), spec.checkpoint.monitor.key(), best.clone(), spec.log_every);
+        let step = u64::from(done) * sources.steps_per_epoch;
+        let monitor = spec.checkpoint.monitor.key();
+        let recorder = Recorder::new(self.events.clone(), monitor, best.clone(), spec.log_every, step);
         let device = self.device.device.clone().autodiff();
         let training = SupervisedTraining::new(self.run_dir, feed(&sources.train), feed(&sources.valid))
             .num_epochs(spec.epochs as usize)
             .with_application_logger(None)
             .with_metric_logger(recorder)
-            .renderer(Box::new(ProgressBridge::new(self.events.clone(), spec.epochs)))
+            .renderer(Box::new(ProgressBridge::new(self.events.clone(), spec.epochs, done)))
             .with_interrupter(interrupter)
             .with_custom_checkpointers(model, optimizer, state)
             .with_checkpointing_strategy(EveryEpoch)
@@ -138,6 +191,7 @@ impl Session<'_> {
             .metric_train_numeric(ImageMean::new(Measure::Accuracy))
             .metric_valid_numeric(ImageMean::new(Measure::Loss))
             .metric_valid_numeric(ImageMean::new(Measure::Accuracy));
+        let training = if done > 0 { training.checkpoint(done as usize) } else { training };
         let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), spec.optimizer.learning_rate());
         let result = training.launch(learner);
         match (result.error, result.interrupted) {

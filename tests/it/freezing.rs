@@ -39,6 +39,7 @@ fn train(place: &Place, plan: &Plan, resources: Resources) -> Vec<Event> {
         resources,
         events: Events::new(sender),
         stop: StopFlag::default(),
+        resume: None,
     };
     assert_eq!(session.train().unwrap(), Completion::Done(()));
     drop(session);

@@ -9,4 +9,5 @@ mod golden;
 mod kills;
 mod layers;
 mod readme;
+mod resume;
 mod support;

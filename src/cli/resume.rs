@@ -1,0 +1,85 @@
+//! `xp resume`: goes on with a run that was stopped, failed or killed.
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::evaluate::loaded_spec;
+use crate::cli::failure::Failure;
+use crate::cli::progress::{Lines, Progress};
+use crate::cli::run::{report, stop_on_signals};
+use crate::launch::{self, Launch};
+use crate::run::detail::RunDetail;
+use crate::run::summary::{ShownState, State};
+use crate::settings::Resources;
+use crate::train::device;
+use crate::train::plan::plan;
+
+/// Go on with a run from its last finished epoch.
+///
+/// On the CPU it ends with the same bytes as a run that was never interrupted.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    /// A run, as `xp show` takes it.
+    run: String,
+    /// Train up to this epoch instead of the spec's; extends a run that has finished.
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Where to train: auto, cpu, cuda or cuda:N; by default as the run did.
+    #[arg(long)]
+    device: Option<String>,
+    /// Threads that read and decode images; by default one a core. They do not change the result.
+    #[arg(long, env = "XP_LOADER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    loader_threads: Option<u16>,
+    /// Print the run as JSON when it has ended, and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure> {
+    let (store, id) = context.find_run(&args.run)?;
+    let run = context.wait(store.run_detail(&id, &context.observer()))?;
+    context.wait(store.close());
+    let mut sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
+    sets.extend(args.epochs.map(|epochs| format!("epochs={epochs}")));
+    let loaded = loaded_spec(&run, &sets)?;
+    refuse(&run, loaded.spec.epochs, args.epochs)?;
+    let plan = plan(&loaded)?;
+    let device = device::open(loaded.spec.device)?;
+    let lines = if args.json { Lines::Hidden } else { Lines::Printed };
+    let backbone = plan.network.layout.name.to_owned();
+    let mut progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
+    let launch = Launch {
+        home: &context.home,
+        plan: &plan,
+        spec_path: &loaded.path,
+        spec_yaml: &run.spec_yaml,
+        device,
+        resources: Resources::new(args.loader_threads.map(usize::from)),
+        name: None,
+        tags: Vec::new(),
+        stop: stop_on_signals()?,
+    };
+    let (started, ending) = launch::resume(&launch, &id, &mut progress)?;
+    report(args.json, context, &started, &ending)
+}
+
+/// What keeps a run from going on.
+fn refuse(run: &RunDetail, epochs: u32, asked: Option<u32>) -> Result<(), Failure> {
+    let name = &run.summary.name;
+    let done = run.checkpoints.last().map_or(0, |checkpoint| checkpoint.saved.epoch);
+    let refusal = match run.summary.state {
+        ShownState::Recorded(State::Running | State::Queued) => {
+            Some((format!("the run {name} is still running"), "wait for it, or stop it with Ctrl-C".to_owned()))
+        }
+        ShownState::Recorded(State::Finished) if epochs <= done => Some((
+            format!("the run {name} has finished its {done} epochs"),
+            format!("`--epochs {}` adds one", done + 1),
+        )),
+        _ if epochs < done => Some((
+            format!("the run {name} has {done} epochs already, {} were asked for", asked.unwrap_or(epochs)),
+            "epochs cannot be taken back; start a new run".to_owned(),
+        )),
+        _ => None,
+    };
+    refusal.map_or(Ok(()), |(what, hint)| Err(Failure::Usage { what, hint }))
+}

@@ -1,0 +1,47 @@
+//! What a run's record says about where it can go on, and what it left behind that nothing refers to.
+
+use std::path::Path;
+
+use crate::launch::keep::Committed;
+use crate::run::detail::RunDetail;
+use crate::run::metric::MetricKey;
+use crate::train::checkpoint;
+use crate::train::session::ResumePoint;
+
+/// A run as far as it was committed.
+#[derive(Clone, Debug)]
+pub(crate) struct GoingOn {
+    pub point: ResumePoint,
+    /// Checkpoints that are there, by epoch.
+    pub committed: Vec<Committed>,
+}
+
+impl GoingOn {
+    pub fn from_record(run: &RunDetail, monitor: MetricKey) -> Self {
+        let kept = run.checkpoints.iter().filter(|checkpoint| !checkpoint.deleted);
+        let committed: Vec<Committed> = kept
+            .map(|checkpoint| Committed {
+                epoch: checkpoint.saved.epoch,
+                monitor_value: checkpoint.monitor_value.unwrap_or(f64::NAN),
+            })
+            .collect();
+        let monitored = run.summary.metrics.get(&monitor.to_string());
+        let point = ResumePoint {
+            epoch: committed.last().map_or(0, |last| last.epoch),
+            best: monitored.and_then(|series| series.best_epoch.zip(series.best)),
+            data: run.data.clone(),
+            weights_hash: run.model.as_ref().map(|model| model.weights_hash.clone()),
+        };
+        Self { point, committed }
+    }
+
+    /// Removes checkpoint folders without a row: their epochs never committed, or were given up for newer ones.
+    pub fn sweep(&self, run_dir: &Path) {
+        let kept: Vec<_> = self.committed.iter().map(|kept| run_dir.join(checkpoint::folder(kept.epoch))).collect();
+        let Ok(entries) = std::fs::read_dir(run_dir.join("checkpoints")) else { return };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| !kept.contains(path)) {
+            tracing::info!(folder = %path.display(), "removing a checkpoint that was never committed");
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Going on with a run: its row says running again, and what an uncommitted epoch left is superseded.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::run::id::RunId;
+use crate::run::summary::State;
+use crate::store::StoreError;
+use crate::store::connect::Store;
+use crate::store::runs::{insert_event, require_a_row};
+use crate::store::{metrics, params};
+
+/// Who goes on with a run, and with what.
+#[derive(Clone, Debug)]
+pub struct Resumption {
+    pub id: RunId,
+    pub host: String,
+    pub pid: u32,
+    pub at_ms: i64,
+    /// The complete spec, which may ask for more epochs than before.
+    pub resolved_json: String,
+    pub params: BTreeMap<String, Value>,
+    /// Points of single steps after this epoch belong to epochs that will be trained again.
+    pub last_epoch: u32,
+}
+
+impl Store {
+    /// Records that a run goes on; its lock must be held.
+    pub async fn resume_run(&self, resumption: &Resumption) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let id = resumption.id.as_str();
+        let done = sqlx::query(
+            "UPDATE runs SET state = $2, host = $3, pid = $4, heartbeat_at_ms = $5, ended_at_ms = NULL,
+                error_message = NULL, error_cause = NULL, error_place = NULL
+            WHERE id = $1",
+        )
+        .bind(id)
+        .bind(State::Running.as_str())
+        .bind(&resumption.host)
+        .bind(resumption.pid)
+        .bind(resumption.at_ms)
+        .execute(&mut *tx)
+        .await?;
+        require_a_row(&resumption.id, done.rows_affected())?;
+        insert_event(&mut tx, &resumption.id, resumption.at_ms, State::Running).await?;
+        sqlx::query("UPDATE run_specs SET resolved_json = $2 WHERE run_id = $1")
+            .bind(id)
+            .bind(&resumption.resolved_json)
+            .execute(&mut *tx)
+            .await?;
+        // What is found out anew is recorded anew.
+        for delete in [
+            "DELETE FROM run_params WHERE run_id = $1",
+            "DELETE FROM skipped_inputs WHERE run_id = $1",
+            "DELETE FROM run_warnings WHERE run_id = $1",
+            "DELETE FROM trained_facts WHERE run_id = $1",
+        ] {
+            sqlx::query(delete).bind(id).execute(&mut *tx).await?;
+        }
+        params::insert(&mut tx, &resumption.id, &resumption.params).await?;
+        metrics::supersede_steps(&mut tx, &resumption.id, resumption.last_epoch).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::run::metric::Resolution;
+    use crate::run::summary::ShownState;
+    use crate::store::runs::Ending;
+    use crate::store::sample::{self, VALID_LOSS, id, point, wait};
+
+    #[test]
+    fn a_resumed_run_is_running_again_without_the_steps_of_uncommitted_epochs() {
+        wait(async {
+            let (folder, store) = sample::store().await;
+            store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
+            let steps: Vec<_> = (1..=4).map(|epoch| (VALID_LOSS, point(epoch, 0.5 / f64::from(epoch)))).collect();
+            store.append_step_points(&id("A"), &steps).await.unwrap();
+            store.finish_run(&id("A"), &Ending::Stopped, 5).await.unwrap();
+            let resumption = Resumption {
+                id: id("A"),
+                host: sample::HOST.to_owned(),
+                pid: 8,
+                at_ms: 9,
+                resolved_json: "{}".to_owned(),
+                params: BTreeMap::from([("epochs".to_owned(), json!(20))]),
+                last_epoch: 3,
+            };
+            store.resume_run(&resumption).await.unwrap();
+            let left = store.points(&id("A"), VALID_LOSS, Resolution::Step).await.unwrap();
+            assert_eq!(left, [point(1, 0.5), point(2, 0.25), point(3, 0.5 / 3.0)]);
+            std::fs::create_dir_all(folder.path().join("A")).unwrap();
+            let _lock = crate::store::lock::RunLock::take(&folder.path().join("A")).unwrap();
+            let run = store.run_detail(&id("A"), &sample::observer(folder.path(), 0)).await.unwrap();
+            assert_eq!(run.summary.state, ShownState::Recorded(State::Running));
+            assert_eq!(run.summary.ended_at_ms, None);
+            assert_eq!(run.summary.params, resumption.params);
+            let states: Vec<State> = run.events.iter().map(|event| event.state).collect();
+            assert_eq!(states, [State::Running, State::Stopped, State::Running]);
+            assert!(store.resume_run(&Resumption { id: id("none"), ..resumption }).await.is_err());
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! `xp resume`: a run that was killed and resumed ends as one that was not, to the byte.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use xp::run::draw::{Address, Draws, Purpose};
+
+use crate::support::Place;
+
+/// Draws everything that can be drawn: flips, dropout, batch statistics, and an optimizer with a memory.
+fn place() -> Place {
+    let place = Place::new();
+    place.edit("frozen_layers: all", "frozen_layers: { stages: 8 }\n  batch_norm: train");
+    place.edit("epochs: 2", "epochs: 12\naugment: { horizontal_flip: true }");
+    place
+}
+
+/// What must be the same: tensors, metrics with their epochs, and the images.
+fn result(place: &Place, run: &str) -> [Value; 4] {
+    let shown = place.json(&["show", run, "--json"]);
+    assert_eq!(shown["state"], "finished");
+    ["trained", "metrics", "data", "fingerprint"].map(|key| shown[key].clone())
+}
+
+/// Starts or resumes a run and kills it after a while, or when it has ended.
+fn kill_after(place: &Place, arguments: &[&str], wait: Duration) {
+    let mut child = place.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(wait);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn kill_and_resume(n_kills: u64, longest_wait_ms: u64) {
+    let place = place();
+    assert_eq!(place.xp(&["run", "spec.yaml", "--name", "whole"]).code, 0);
+    let wait = |i: u64| {
+        let at = Address { seed: 20_261_125, epoch: 0, sample: i, purpose: Purpose::Order, name: "resume" };
+        Duration::from_millis(Draws::at(at).below(longest_wait_ms))
+    };
+    let mut n_resumed = 0;
+    let mut names: Vec<String> = Vec::new();
+    for i in 0..n_kills {
+        let name = format!("killed{i}");
+        let unfinished = names.last().filter(|name| place.json(&["show", name, "--json"])["state"] == "crashed");
+        match unfinished {
+            // The same run is killed again and again until it gets through.
+            Some(name) => {
+                n_resumed += 1;
+                kill_after(&place, &["resume", &name.clone()], wait(i));
+            }
+            None => {
+                kill_after(&place, &["run", "spec.yaml", "--name", &name], wait(i));
+                names.extend(Some(name).filter(|name| place.xp(&["show", name]).code == 0));
+            }
+        }
+    }
+    assert!(n_resumed > 0, "no kill came while a run was going");
+    for name in &names {
+        if place.json(&["show", name, "--json"])["state"] == "crashed" {
+            let printed = place.xp(&["resume", name]);
+            assert_eq!(printed.code, 0, "{}", printed.stderr);
+        }
+        assert_eq!(result(&place, name), result(&place, "whole"), "{name}");
+    }
+}
+
+#[test]
+fn ten_kills_and_resumes_end_with_the_bytes_of_an_uninterrupted_run() {
+    kill_and_resume(10, 1_500);
+}
+
+#[test]
+#[ignore = "takes minutes; the same as ten"]
+fn a_hundred_kills_and_resumes_end_with_the_bytes_of_an_uninterrupted_run() {
+    kill_and_resume(100, 1_500);
+}
+
+#[test]
+fn a_stopped_run_goes_on_and_a_finished_one_can_be_extended() {
+    let place = place();
+    assert_eq!(place.xp(&["run", "spec.yaml", "--name", "whole"]).code, 0);
+    let short = place.xp(&["run", "spec.yaml", "--name", "short", "--set", "epochs=5"]);
+    assert_eq!(short.code, 0, "{}", short.stderr);
+    let again = place.xp(&["resume", "short"]);
+    assert_eq!(again.code, 2);
+    assert!(again.stderr.contains("--epochs 6"), "{}", again.stderr);
+    assert_eq!(place.xp(&["resume", "short", "--epochs", "3"]).code, 2);
+
+    let extended = place.xp(&["resume", "short", "--epochs", "12"]);
+    assert_eq!(extended.code, 0, "{}", extended.stderr);
+    assert!(extended.stdout.contains("epoch  6/12") && !extended.stdout.contains("epoch  5/12"), "{}", extended.stdout);
+    let [whole, long] = ["whole", "short"].map(|name| place.json(&["show", name, "--json"]));
+    assert_eq!(whole["trained"], long["trained"]);
+    assert_eq!(whole["params"], long["params"]);
+    for key in ["train.loss", "valid.accuracy"] {
+        assert_eq!(whole["metrics"][key], long["metrics"][key]);
+    }
+    // The test was measured at the end of each stretch.
+    assert_eq!(long["metrics"]["test.loss"]["n"], 2);
+    let states: Vec<&str> = long["events"].as_array().unwrap().iter().map(|e| e["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["running", "finished", "running", "finished"]);
+}
+
+#[test]
+fn what_cannot_go_on_says_why() {
+    let place = place();
+    let mut child = place.command(&["run", "spec.yaml", "--name", "first", "--set", "epochs=100000"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.by_ref().any(|line| line.starts_with("epoch")), "no epoch was reported");
+    let printed = place.xp(&["resume", "first"]);
+    assert_eq!(printed.code, 2);
+    assert!(printed.stderr.contains("still running"), "{}", printed.stderr);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // Other images are not the same run.
+    fs::copy(place.path("data/train/red/0.png"), place.path("data/train/red/new.png")).unwrap();
+    let printed = place.xp(&["resume", "first"]);
+    assert_eq!(printed.code, 1);
+    assert!(printed.stderr.contains("train images"), "{}", printed.stderr);
+    assert_eq!(place.json(&["show", "first", "--json"])["state"], "failed");
+    fs::remove_file(place.path("data/train/red/new.png")).unwrap();
+
+    // A checkpoint that is damaged is not trained on.
+    let shown = place.json(&["show", "first", "--json"]);
+    let last = shown["checkpoints"].as_array().unwrap().last().unwrap()["path"].as_str().unwrap().to_owned();
+    let optimizer = place.path(".xp/runs").join(shown["id"].as_str().unwrap()).join(last).join("optimizer");
+    fs::write(optimizer, "nothing").unwrap();
+    let printed = place.xp(&["resume", "first"]);
+    assert_eq!(printed.code, 1);
+    assert!(printed.stderr.contains("is damaged"), "{}", printed.stderr);
+    assert_eq!(place.xp(&["resume", "nobody"]).code, 3);
+}

@@ -70,12 +70,11 @@ impl Progress {
 
     fn model(&self, facts: &ModelFacts) {
         let text = format!(
-            "  {}: {} of {} parameters train; {} rows frozen, computed apart through {}",
+            "  {}: {} of {} parameters train; {} rows frozen",
             self.backbone,
             count_text(facts.n_trained_parameters),
             count_text(facts.n_parameters),
             facts.n_frozen_layers,
-            facts.cut,
         );
         self.line(&text);
     }

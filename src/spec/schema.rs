@@ -199,6 +199,8 @@ impl Augment {
 pub enum Optimizer {
     Sgd(#[garde(dive)] Sgd),
     Adam(#[garde(dive)] Adam),
+    Adamw(#[garde(dive)] AdamW),
+    Rmsprop(#[garde(dive)] RmsProp),
 }
 
 impl Default for Optimizer {
@@ -212,6 +214,8 @@ impl Optimizer {
         match self {
             Self::Sgd(sgd) => sgd.learning_rate,
             Self::Adam(adam) => adam.learning_rate,
+            Self::Adamw(adamw) => adamw.learning_rate,
+            Self::Rmsprop(rmsprop) => rmsprop.learning_rate,
         }
     }
 }
@@ -225,6 +229,10 @@ pub struct Sgd {
     #[serde(default)]
     #[garde(range(min = 0.0, max = 0.9999))]
     pub momentum: f64,
+    /// Nesterov's form: `w += momentum · v − learning_rate · g`.
+    #[serde(default)]
+    #[garde(skip)]
+    pub nesterov: bool,
 }
 
 /// Adam with Keras' placement of epsilon: outside the bias correction.
@@ -242,6 +250,53 @@ pub struct Adam {
     #[serde(default = "default_epsilon")]
     #[garde(range(min = 1e-16, max = 1.0))]
     pub epsilon: f64,
+}
+
+/// Adam after `w −= learning_rate · weight_decay · w`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct AdamW {
+    #[garde(range(min = 1e-12, max = 1e3))]
+    pub learning_rate: f64,
+    #[serde(default = "default_weight_decay")]
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub weight_decay: f64,
+    #[serde(default = "default_beta_1")]
+    #[garde(range(min = 0.0, max = 0.999_999))]
+    pub beta_1: f64,
+    #[serde(default = "default_beta_2")]
+    #[garde(range(min = 0.0, max = 0.999_999_9))]
+    pub beta_2: f64,
+    #[serde(default = "default_epsilon")]
+    #[garde(range(min = 1e-16, max = 1.0))]
+    pub epsilon: f64,
+}
+
+/// `a = rho · a + (1 − rho) · g²; w −= learning_rate · g / √(a + epsilon)`, with momentum when asked for.
+///
+/// Keras 2.0.8's form: `epsilon: 1e-8, epsilon_inside_sqrt: false`. TensorFlow 1's: `epsilon: 1e-10, initial_accumulator: 1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct RmsProp {
+    #[garde(range(min = 1e-12, max = 1e3))]
+    pub learning_rate: f64,
+    #[serde(default = "default_rho")]
+    #[garde(range(min = 0.0, max = 0.999_999))]
+    pub rho: f64,
+    #[serde(default)]
+    #[garde(range(min = 0.0, max = 0.9999))]
+    pub momentum: f64,
+    #[serde(default = "default_epsilon")]
+    #[garde(range(min = 1e-16, max = 1.0))]
+    pub epsilon: f64,
+    /// Whether epsilon is added to the mean square or to its root.
+    #[serde(default = "default_true")]
+    #[garde(skip)]
+    pub epsilon_inside_sqrt: bool,
+    /// The mean square before the first step.
+    #[serde(default)]
+    #[garde(range(min = 0.0, max = 1e6))]
+    pub initial_accumulator: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -305,6 +360,18 @@ fn default_beta_1() -> f64 {
 
 fn default_beta_2() -> f64 {
     0.999
+}
+
+fn default_weight_decay() -> f64 {
+    0.004
+}
+
+fn default_rho() -> f64 {
+    0.9
+}
+
+fn default_true() -> bool {
+    true
 }
 
 fn default_epsilon() -> f64 {

@@ -8,17 +8,36 @@ use crate::spec::schema;
 /// The optimizer that a spec asks for.
 pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
     match optimizer {
-        schema::Optimizer::Sgd(sgd) => ModuleOptimizer::from(Sgd { momentum: sgd.momentum }),
-        schema::Optimizer::Adam(adam) => {
-            ModuleOptimizer::from(Adam { beta_1: adam.beta_1, beta_2: adam.beta_2, epsilon: adam.epsilon })
-        }
+        schema::Optimizer::Sgd(sgd) => ModuleOptimizer::from(Sgd { momentum: sgd.momentum, nesterov: sgd.nesterov }),
+        schema::Optimizer::Adam(adam) => ModuleOptimizer::from(Adam {
+            beta_1: adam.beta_1,
+            beta_2: adam.beta_2,
+            epsilon: adam.epsilon,
+            weight_decay: 0.0,
+        }),
+        schema::Optimizer::Adamw(adamw) => ModuleOptimizer::from(Adam {
+            beta_1: adamw.beta_1,
+            beta_2: adamw.beta_2,
+            epsilon: adamw.epsilon,
+            weight_decay: adamw.weight_decay,
+        }),
+        schema::Optimizer::Rmsprop(rmsprop) => ModuleOptimizer::from(RmsProp {
+            rho: rmsprop.rho,
+            momentum: rmsprop.momentum,
+            epsilon: rmsprop.epsilon,
+            epsilon_inside_sqrt: rmsprop.epsilon_inside_sqrt,
+            initial_accumulator: rmsprop.initial_accumulator,
+        }),
     }
 }
 
-/// `v = momentum · v − learning_rate · g; w = w + v`. Source: Keras 3, `keras.optimizers.SGD`.
+/// `v = momentum · v − learning_rate · g; w = w + v`, or by Nesterov `w = w + momentum · v − learning_rate · g`.
+///
+/// Source: Keras 3, `keras.optimizers.SGD`.
 #[derive(Clone, Copy, Debug)]
 pub struct Sgd {
     pub momentum: f64,
+    pub nesterov: bool,
 }
 
 /// What SGD remembers of a parameter.
@@ -53,10 +72,11 @@ impl Optimizer for Sgd {
             return (tensor + step, None);
         }
         let velocity = match state {
-            Some(state) => state.velocity.mul_scalar(self.momentum) + step,
-            None => step,
+            Some(state) => state.velocity.mul_scalar(self.momentum) + step.clone(),
+            None => step.clone(),
         };
-        (tensor + velocity.clone(), Some(SgdState { velocity }))
+        let move_by = if self.nesterov { velocity.clone().mul_scalar(self.momentum) + step } else { velocity.clone() };
+        (tensor + move_by, Some(SgdState { velocity }))
     }
 
     fn to_device<const D: usize>(state: SgdState<D>, device: &Device) -> SgdState<D> {
@@ -68,12 +88,14 @@ impl Optimizer for Sgd {
 /// `α = learning_rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ)`.
 ///
 /// Source: Kingma and Ba 2015, section 2, last paragraph, which is the form of Keras 3, `keras.optimizers.Adam`:
-/// ε stands outside the bias correction.
+/// ε stands outside the bias correction. With weight decay it is AdamW (Loshchilov and Hutter 2019), as Keras has it:
+/// `w = w − learning_rate · weight_decay · w` comes first.
 #[derive(Clone, Copy, Debug)]
 pub struct Adam {
     pub beta_1: f64,
     pub beta_2: f64,
     pub epsilon: f64,
+    pub weight_decay: f64,
 }
 
 /// What Adam remembers of a parameter.
@@ -124,6 +146,10 @@ impl Optimizer for Adam {
         let power = time as f64;
         let alpha = learning_rate * (1.0 - self.beta_2.powf(power)).sqrt() / (1.0 - self.beta_1.powf(power));
         let step = moment_1.clone().mul_scalar(-alpha) / moment_2.clone().sqrt().add_scalar(self.epsilon);
+        let tensor = match self.weight_decay {
+            0.0 => tensor,
+            decay => tensor.clone() - tensor.mul_scalar(learning_rate).mul_scalar(decay),
+        };
         (tensor + step, Some(AdamState { time, moment_1, moment_2 }))
     }
 
@@ -132,6 +158,82 @@ impl Optimizer for Adam {
             time: state.time,
             moment_1: state.moment_1.to_device(device),
             moment_2: state.moment_2.to_device(device),
+        }
+    }
+}
+
+/// `a = ρ a + (1 − ρ) g²; w = w − learning_rate · g / √(a + ε)`; with momentum `b = momentum · b + …; w = w − b`.
+///
+/// Source: Keras 3, `keras.optimizers.RMSprop`; with ε outside the root Keras 2.0.8's.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsProp {
+    pub rho: f64,
+    pub momentum: f64,
+    pub epsilon: f64,
+    pub epsilon_inside_sqrt: bool,
+    /// The mean square before the first step.
+    pub initial_accumulator: f64,
+}
+
+/// What RMSprop remembers of a parameter.
+#[derive(Clone)]
+pub struct RmsPropState<const D: usize> {
+    pub mean_square: Tensor<D>,
+    /// `None` without momentum.
+    pub velocity: Option<Tensor<D>>,
+}
+
+impl<const D: usize> RecordState for RmsPropState<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        out.push_tensor(prefix, "mean_square", self.mean_square.to_data());
+        if let Some(velocity) = &self.velocity {
+            out.push_tensor(prefix, "velocity", velocity.to_data());
+        }
+    }
+
+    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
+        Some(Self {
+            mean_square: Tensor::from_data(src.take_tensor(prefix, "mean_square")?, device),
+            velocity: src.take_tensor(prefix, "velocity").map(|data| Tensor::from_data(data, device)),
+        })
+    }
+}
+
+impl Optimizer for RmsProp {
+    type State<const D: usize> = RmsPropState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<RmsPropState<D>>,
+    ) -> (Tensor<D>, Option<RmsPropState<D>>) {
+        let square = gradient.clone().square().mul_scalar(1.0 - self.rho);
+        let (mean_square, velocity) = match state {
+            Some(state) => (state.mean_square.mul_scalar(self.rho) + square, state.velocity),
+            None => (square.add_scalar(self.rho * self.initial_accumulator), None),
+        };
+        let root = if self.epsilon_inside_sqrt {
+            mean_square.clone().add_scalar(self.epsilon).sqrt()
+        } else {
+            mean_square.clone().sqrt().add_scalar(self.epsilon)
+        };
+        let step = gradient.mul_scalar(learning_rate) / root;
+        if self.momentum == 0.0 {
+            return (tensor - step, Some(RmsPropState { mean_square, velocity: None }));
+        }
+        let velocity = match velocity {
+            Some(velocity) => velocity.mul_scalar(self.momentum) + step,
+            None => step,
+        };
+        (tensor - velocity.clone(), Some(RmsPropState { mean_square, velocity: Some(velocity) }))
+    }
+
+    fn to_device<const D: usize>(state: RmsPropState<D>, device: &Device) -> RmsPropState<D> {
+        RmsPropState {
+            mean_square: state.mean_square.to_device(device),
+            velocity: state.velocity.map(|velocity| velocity.to_device(device)),
         }
     }
 }
@@ -173,19 +275,27 @@ mod tests {
         let mut n_checked = 0;
         for case in golden["cases"].as_array().unwrap() {
             let number = |key: &str| case[key].as_f64().unwrap();
+            let flag = |key: &str| case[key].as_bool().unwrap();
             match case["optimizer"].as_str().unwrap() {
-                "sgd" if case["nesterov"] == Value::Bool(false) => {
-                    follows_numpy(&Sgd { momentum: number("momentum") }, &golden, case);
-                    n_checked += 1;
+                "sgd" => {
+                    let sgd = Sgd { momentum: number("momentum"), nesterov: flag("nesterov") };
+                    follows_numpy(&sgd, &golden, case);
                 }
-                "adam" => {
+                "rmsprop" => {
+                    let [rho, momentum, epsilon, initial_accumulator] =
+                        ["rho", "momentum", "eps", "initial"].map(number);
+                    let epsilon_inside_sqrt = flag("inside");
+                    let rmsprop = RmsProp { rho, momentum, epsilon, epsilon_inside_sqrt, initial_accumulator };
+                    follows_numpy(&rmsprop, &golden, case);
+                }
+                _ => {
                     let [beta_1, beta_2, epsilon] = ["beta_1", "beta_2", "eps"].map(number);
-                    follows_numpy(&Adam { beta_1, beta_2, epsilon }, &golden, case);
-                    n_checked += 1;
+                    let weight_decay = case["weight_decay"].as_f64().unwrap_or(0.0);
+                    follows_numpy(&Adam { beta_1, beta_2, epsilon, weight_decay }, &golden, case);
                 }
-                _ => {}
             }
+            n_checked += 1;
         }
-        assert_eq!(n_checked, 3, "SGD without and with momentum, Adam");
+        assert_eq!(n_checked, 9);
     }
 }

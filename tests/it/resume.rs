@@ -105,6 +105,31 @@ fn a_stopped_run_goes_on_and_a_finished_one_can_be_extended() {
 }
 
 #[test]
+fn every_optimizers_memory_survives() {
+    let place = Place::new();
+    for optimizer in [
+        "{ sgd: { learning_rate: 0.01, momentum: 0.9, nesterov: true } }",
+        "{ adamw: { learning_rate: 0.001 } }",
+        "{ rmsprop: { learning_rate: 0.001 } }",
+        "{ rmsprop: { learning_rate: 0.001, momentum: 0.5, epsilon_inside_sqrt: false } }",
+    ] {
+        let set = format!("optimizer={optimizer}");
+        let run = |epochs: &str| {
+            let epochs = format!("epochs={epochs}");
+            place.json(&["run", "spec.yaml", "--json", "--set", &set, "--set", &epochs])["id"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (whole, short) = (run("4"), run("2"));
+        assert_eq!(place.xp(&["resume", &short, "--epochs", "4"]).code, 0);
+        let [whole, long] = [whole, short].map(|id| place.json(&["show", &id, "--json"])["trained"].clone());
+        assert!(whole.is_object());
+        assert_eq!(whole, long, "{optimizer}");
+    }
+}
+
+#[test]
 fn what_cannot_go_on_says_why() {
     let place = place();
     let mut child = place.command(&["run", "spec.yaml", "--name", "first", "--set", "epochs=100000"]);

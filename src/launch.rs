@@ -120,7 +120,7 @@ pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Res
     let store = runtime.block_on(Store::open(&launch.home.database()))?;
     let observer = Observer { runs_dir: &launch.home.runs_dir(), this_host: &host(), now_ms: now_ms() };
     let run = runtime.block_on(store.run_detail(id, &observer))?;
-    let going_on = GoingOn::from_record(&run, launch.plan.spec.checkpoint.monitor.key());
+    let going_on = GoingOn::from_record(&run);
     going_on.sweep(&run_dir);
     let spec = &launch.plan.spec;
     let resumption = Resumption {

@@ -14,6 +14,7 @@ pub mod metric;
 pub mod network;
 pub mod optimizer;
 pub mod plan;
+pub mod schedule;
 pub mod session;
 pub mod splits;
 pub mod step;

@@ -105,6 +105,10 @@ impl Watcher for Progress {
             Event::Data(facts) => self.data(facts),
             Event::Model(facts) => self.model(facts),
             Event::Skipped(_) => self.n_skipped += 1,
+            Event::StoppedEarly { epoch, best_epoch, monitor } => {
+                let best = best_epoch.map_or("never a number".to_owned(), |best| format!("best in epoch {best}"));
+                self.line(&format!("stopped early after epoch {epoch}: {monitor} was {best}"));
+            }
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             _ => {}
         }

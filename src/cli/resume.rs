@@ -71,7 +71,7 @@ fn refuse(run: &RunDetail, epochs: u32, asked: Option<u32>) -> Result<(), Failur
         ShownState::Recorded(State::Running | State::Queued) => {
             Some((format!("the run {name} is still running"), "wait for it, or stop it with Ctrl-C".to_owned()))
         }
-        ShownState::Recorded(State::Finished) if epochs <= done => Some((
+        ShownState::Recorded(State::Finished) if asked.is_none() || epochs <= done => Some((
             format!("the run {name} has finished its {done} epochs"),
             format!("`--epochs {}` adds one", done + 1),
         )),

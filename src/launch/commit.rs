@@ -87,6 +87,9 @@ impl<'a> Committer<'a> {
                 self.pending.entry(epoch).or_default().checkpoint = Some(checkpoint);
                 return self.commit(epoch).await;
             }
+            Event::StoppedEarly { epoch, best_epoch, monitor } => {
+                tracing::info!(epoch, best_epoch, monitor, "stopped early");
+            }
             Event::Trained(facts) => {
                 self.warn_of_moved_layers(&facts.frozen_hash).await?;
                 self.store.set_trained_facts(self.id, &facts).await?;

@@ -17,7 +17,7 @@ pub(crate) struct GoingOn {
 }
 
 impl GoingOn {
-    pub fn from_record(run: &RunDetail, monitor: MetricKey) -> Self {
+    pub fn from_record(run: &RunDetail) -> Self {
         let kept = run.checkpoints.iter().filter(|checkpoint| !checkpoint.deleted);
         let committed: Vec<Committed> = kept
             .map(|checkpoint| Committed {
@@ -25,10 +25,14 @@ impl GoingOn {
                 monitor_value: checkpoint.monitor_value.unwrap_or(f64::NAN),
             })
             .collect();
-        let monitored = run.summary.metrics.get(&monitor.to_string());
+        let bests = run
+            .summary
+            .metrics
+            .iter()
+            .filter_map(|(name, series)| Some((MetricKey::parse(name)?, (series.best_epoch?, series.best?))));
         let point = ResumePoint {
             epoch: committed.last().map_or(0, |last| last.epoch),
-            best: monitored.and_then(|series| series.best_epoch.zip(series.best)),
+            bests: bests.collect(),
             data: run.data.clone(),
             weights_hash: run.model.as_ref().map(|model| model.weights_hash.clone()),
         };

@@ -107,6 +107,13 @@ pub enum Event {
         points: Vec<(MetricKey, Point)>,
     },
     CheckpointSaved(SavedCheckpoint),
+    /// This epoch is the last: nothing has improved for long enough.
+    StoppedEarly {
+        epoch: u32,
+        best_epoch: Option<u32>,
+        /// The metric that was watched: `valid.loss`.
+        monitor: String,
+    },
     /// All epochs are done.
     Trained(TrainedFacts),
     /// The test metrics of the best checkpoint.

@@ -34,6 +34,10 @@ pub struct Spec {
     #[serde(default)]
     #[garde(dive)]
     pub optimizer: Optimizer,
+    /// How the learning rate changes from step to step.
+    #[serde(default)]
+    #[garde(dive)]
+    pub schedule: Schedule,
     /// Inferred from the head when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
@@ -44,6 +48,10 @@ pub struct Spec {
     #[serde(default)]
     #[garde(skip)]
     pub checkpoint: Checkpoint,
+    /// Ends the training before its last epoch when nothing improves any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub early_stopping: Option<EarlyStopping>,
     /// A point of `train.loss` every so many optimizer steps.
     #[serde(default = "default_log_every")]
     #[garde(range(min = 1, max = 1_000_000))]
@@ -304,6 +312,76 @@ pub struct RmsProp {
 pub enum Loss {
     CrossEntropy,
     BinaryCrossEntropy,
+}
+
+/// How the learning rate changes; each begins with the optimizer's `learning_rate`, after a warm-up if there is one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Schedule {
+    #[default]
+    Constant,
+    /// In a straight line to 0 at the end.
+    Linear(#[garde(dive)] Warmup),
+    /// Along half a cosine to 0 at the end.
+    Cosine(#[garde(dive)] Warmup),
+    /// Multiplied by `rate` over every epoch, evenly.
+    Exponential(#[garde(dive)] ExponentialDecay),
+    /// Multiplied by `factor` every so many epochs.
+    Step(#[garde(dive)] StepDecay),
+}
+
+impl Schedule {
+    /// Epochs in which the learning rate rises linearly from 0.
+    pub fn warmup_epochs(&self) -> u32 {
+        match self {
+            Self::Constant => 0,
+            Self::Linear(warmup) | Self::Cosine(warmup) => warmup.warmup_epochs,
+            Self::Exponential(decay) => decay.warmup_epochs,
+            Self::Step(decay) => decay.warmup_epochs,
+        }
+    }
+}
+
+/// A schedule whose only setting is its warm-up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Warmup {
+    #[serde(default)]
+    #[garde(range(max = 1_000_000))]
+    pub warmup_epochs: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct ExponentialDecay {
+    #[garde(range(min = 1e-6, max = 1.0))]
+    pub rate: f64,
+    #[serde(default)]
+    #[garde(range(max = 1_000_000))]
+    pub warmup_epochs: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct StepDecay {
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub every_epochs: u32,
+    #[garde(range(min = 1e-6, max = 1.0))]
+    pub factor: f64,
+    #[serde(default)]
+    #[garde(range(max = 1_000_000))]
+    pub warmup_epochs: u32,
+}
+
+/// Stops once the monitored metric's best epoch lies `patience` epochs back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    #[serde(default)]
+    #[garde(skip)]
+    pub monitor: Monitor,
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub patience: u32,
 }
 
 /// Which epoch counts as the best; the best and the last checkpoint are kept.

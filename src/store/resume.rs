@@ -8,7 +8,7 @@ use crate::run::id::RunId;
 use crate::run::summary::State;
 use crate::store::StoreError;
 use crate::store::connect::Store;
-use crate::store::runs::{insert_event, require_a_row};
+use crate::store::runs::{insert_event, recorded_state, require_a_row};
 use crate::store::{metrics, params};
 
 /// Who goes on with a run, and with what.
@@ -30,6 +30,13 @@ impl Store {
     pub async fn resume_run(&self, resumption: &Resumption) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let id = resumption.id.as_str();
+        if recorded_state(&mut tx, &resumption.id).await? != State::Finished {
+            // Whatever was tested will be tested again; a finished run's test stands beside the one to come.
+            sqlx::query("DELETE FROM series WHERE run_id = $1 AND resolution = 'epoch' AND name LIKE 'test.%'")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
+        }
         let done = sqlx::query(
             "UPDATE runs SET state = $2, host = $3, pid = $4, heartbeat_at_ms = $5, ended_at_ms = NULL,
                 error_message = NULL, error_cause = NULL, error_place = NULL

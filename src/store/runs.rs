@@ -190,7 +190,7 @@ pub(crate) async fn insert_event(
     Ok(())
 }
 
-async fn recorded_state(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<State, StoreError> {
+pub(crate) async fn recorded_state(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<State, StoreError> {
     let text: Option<String> =
         sqlx::query_scalar("SELECT state FROM runs WHERE id = $1").bind(id.as_str()).fetch_optional(&mut **tx).await?;
     let text = text.ok_or_else(|| StoreError::NoSuchRun { id: id.clone() })?;

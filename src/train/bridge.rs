@@ -1,10 +1,11 @@
 //! What burn-train reports, in the project's words: its metric logger and its renderer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use burn::train::EarlyStoppingStrategy;
 use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
-use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split as BurnSplit};
+use burn::train::metric::store::{Aggregate, EpochSummary, EventStoreClient, MetricsUpdate, Split as BurnSplit};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
@@ -13,36 +14,93 @@ use burn::train::renderer::{
 use tracing::Span;
 
 use crate::run::event::{Event, Phase};
-use crate::run::metric::{Direction, Measure, MetricKey, Point, Split};
+use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::train::channel::Events;
 
-/// The epoch whose monitored metric is the best so far, NaN never being it.
+/// The epoch whose metric is the best so far, NaN never being it; shared between burn-train's threads and ours.
 #[derive(Clone, Debug)]
-pub struct BestEpoch(Arc<Mutex<Option<(u32, f64)>>>);
+pub struct BestEpoch {
+    key: MetricKey,
+    state: Arc<Mutex<BestState>>,
+}
+
+#[derive(Debug)]
+struct BestState {
+    best: Option<(u32, f64)>,
+    last: u32,
+}
 
 impl BestEpoch {
-    /// Begins with the best of the epochs that were measured before.
-    pub fn new(so_far: Option<(u32, f64)>) -> Self {
-        Self(Arc::new(Mutex::new(so_far)))
+    /// Begins with the best of the epochs that were measured before, and the last of them.
+    pub fn new(key: MetricKey, best: Option<(u32, f64)>, last: u32) -> Self {
+        Self { key, state: Arc::new(Mutex::new(BestState { best, last })) }
     }
 
+    /// The best epoch, else the last one: every value was NaN.
+    pub fn get_or_last(&self) -> u32 {
+        let state = self.lock();
+        state.best.map_or(state.last, |(epoch, _)| epoch)
+    }
+
+    /// The best epoch.
     pub fn get(&self) -> Option<u32> {
-        self.0.lock().ok()?.map(|(epoch, _)| epoch)
+        self.lock().best.map(|(epoch, _)| epoch)
     }
 
-    fn offer(&self, epoch: u32, value: f64, direction: Direction) {
-        let mut best = self.0.lock().expect("nothing panics while it holds this lock");
-        if direction.improves(value, best.map(|(_, value)| value)) {
-            *best = Some((epoch, value));
+    fn offer(&self, key: MetricKey, epoch: u32, value: f64) {
+        if key != self.key {
+            return;
         }
+        let mut state = self.lock();
+        state.last = epoch;
+        if key.direction().improves(value, state.best.map(|(_, value)| value)) {
+            state.best = Some((epoch, value));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BestState> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// Stops once the best epoch lies so many epochs back.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    events: Events,
+    best: BestEpoch,
+    patience: u32,
+}
+
+impl Patience {
+    pub fn new(events: Events, best: BestEpoch, patience: u32) -> Self {
+        Self { events, best, patience }
+    }
+
+    /// What it watches.
+    pub fn best(&self) -> &BestEpoch {
+        &self.best
+    }
+}
+
+impl EarlyStoppingStrategy for Patience {
+    fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
+        // Metrics come through another thread, in their order: this question is answered after all that was told before.
+        let _ = store.find_metric(Measure::Loss.as_str(), epoch, Aggregate::Mean, &BurnSplit::Valid);
+        let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
+        let best = self.best.get().unwrap_or(0);
+        let stops = epoch.saturating_sub(best) >= self.patience;
+        if stops {
+            let key = self.best.key.to_string();
+            self.events.send(Event::StoppedEarly { epoch, best_epoch: self.best.get(), monitor: key });
+        }
+        stops
     }
 }
 
 /// Turns metric updates into points.
 pub struct Recorder {
     events: Events,
-    monitor: MetricKey,
-    best: BestEpoch,
+    watched: Vec<BestEpoch>,
     log_every: u64,
     measures: HashMap<MetricId, Measure>,
     /// Optimizer steps so far.
@@ -54,11 +112,10 @@ pub struct Recorder {
 
 impl Recorder {
     /// `step` counts the optimizer steps taken before.
-    pub fn new(events: Events, monitor: MetricKey, best: BestEpoch, log_every: u32, step: u64) -> Self {
+    pub fn new(events: Events, watched: Vec<BestEpoch>, log_every: u32, step: u64) -> Self {
         Self {
             events,
-            monitor,
-            best,
+            watched,
             log_every: u64::from(log_every),
             measures: HashMap::new(),
             step,
@@ -93,9 +150,7 @@ impl Recorder {
             return;
         }
         let point = self.point(epoch, mean, self.n_samples);
-        if key == self.monitor {
-            self.best.offer(point.epoch, mean, key.direction());
-        }
+        self.watched.iter().for_each(|best| best.offer(key, point.epoch, mean));
         if key == MetricKey::new(Split::Train, Measure::Loss) && !mean.is_finite() {
             let text =
                 format!("train.loss is {mean} in epoch {epoch}: the training diverged; a lower learning rate may help");

@@ -50,6 +50,7 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let spec = &loaded.spec;
     let mut problems = Vec::new();
     let folders = folders(loaded, &mut problems);
+    problems.extend(warmup_problem(spec));
     let layout = backbone::layout(spec.model.backbone);
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
@@ -135,6 +136,14 @@ fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<
             None
         }
     }
+}
+
+fn warmup_problem(spec: &Spec) -> Option<Problem> {
+    let warmup = spec.schedule.warmup_epochs();
+    (warmup >= spec.epochs && warmup > 0).then(|| {
+        let message = format!("{warmup} epochs of warm-up leave nothing of {} epochs", spec.epochs);
+        Problem::new("schedule", message, "warm up for fewer epochs than there are")
+    })
 }
 
 fn loss_problem(fitting: Loss) -> Problem {

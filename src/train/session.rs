@@ -1,5 +1,6 @@
 //! One training from its first image to its test: what is done, in which order.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,10 +9,11 @@ use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
-use crate::run::metric::{Measure, Split};
+use crate::run::metric::{Measure, MetricKey, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
-use crate::train::bridge::{BestEpoch, ProgressBridge, Recorder};
+use crate::spec::schema::Monitor;
+use crate::train::bridge::{BestEpoch, Patience, ProgressBridge, Recorder};
 use crate::train::channel::Events;
 use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
 use crate::train::device::TrainDevice;
@@ -21,6 +23,7 @@ use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
 use crate::train::plan::Plan;
+use crate::train::schedule::StepSchedule;
 use crate::train::splits::Reading;
 use crate::train::step::Trainee;
 use crate::train::{Completion, TrainError};
@@ -44,8 +47,8 @@ pub struct Session<'a> {
 pub struct ResumePoint {
     /// The last committed epoch, whose checkpoint is there; 0 when none was.
     pub epoch: u32,
-    /// The best committed epoch and its monitored metric.
-    pub best: Option<(u32, f64)>,
+    /// Each metric's best committed epoch and its value.
+    pub bests: BTreeMap<MetricKey, (u32, f64)>,
     /// The images that the committed epochs were trained on.
     pub data: Option<DataFacts>,
     /// The weights that the run began with.
@@ -70,7 +73,7 @@ impl Session<'_> {
         self.refuse_other_weights(&network)?;
         self.events.send(Event::Model(self.model_facts(&network)));
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
-        let best = BestEpoch::new(self.resume.as_ref().and_then(|resume| resume.best));
+        let best = self.best_epoch(self.plan.spec.checkpoint.monitor);
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &best)? else {
             return Ok(Completion::Stopped);
         };
@@ -125,6 +128,13 @@ impl Session<'_> {
         }
     }
 
+    /// Watches a metric from here on, knowing what it was before.
+    fn best_epoch(&self, monitor: Monitor) -> BestEpoch {
+        let key = monitor.key();
+        let before = self.resume.as_ref().and_then(|resume| resume.bests.get(&key)).copied();
+        BestEpoch::new(key, before, self.epochs_done())
+    }
+
     /// The last epoch that an earlier process committed.
     fn epochs_done(&self) -> u32 {
         self.resume.as_ref().map_or(0, |resume| resume.epoch)
@@ -175,8 +185,12 @@ impl Session<'_> {
         let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), sources.steps_per_epoch);
         let [model, optimizer, state] = PartWriter::all(&writer);
         let step = u64::from(done) * sources.steps_per_epoch;
-        let monitor = spec.checkpoint.monitor.key();
-        let recorder = Recorder::new(self.events.clone(), monitor, best.clone(), spec.log_every, step);
+        let patience = spec
+            .early_stopping
+            .as_ref()
+            .map(|stopping| Patience::new(self.events.clone(), self.best_epoch(stopping.monitor), stopping.patience));
+        let watched = std::iter::once(best.clone()).chain(patience.as_ref().map(|patience| patience.best().clone()));
+        let recorder = Recorder::new(self.events.clone(), watched.collect(), spec.log_every, step);
         let device = self.device.device.clone().autodiff();
         let training = SupervisedTraining::new(self.run_dir, feed(&sources.train), feed(&sources.valid))
             .num_epochs(spec.epochs as usize)
@@ -192,7 +206,12 @@ impl Session<'_> {
             .metric_valid_numeric(ImageMean::new(Measure::Loss))
             .metric_valid_numeric(ImageMean::new(Measure::Accuracy));
         let training = if done > 0 { training.checkpoint(done as usize) } else { training };
-        let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), spec.optimizer.learning_rate());
+        let training = match patience {
+            Some(patience) => training.early_stopping(patience),
+            None => training,
+        };
+        let schedule = StepSchedule::new(spec, sources.steps_per_epoch, done);
+        let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), schedule);
         let result = training.launch(learner);
         match (result.error, result.interrupted) {
             (Some(error), _) => Err(TrainError::Engine(error.to_string())),
@@ -204,7 +223,7 @@ impl Session<'_> {
     /// Measures the test split, once, with the checkpoint that the monitored metric says is best.
     fn test(&self, trained: Trainee, sources: &Sources, best: &BestEpoch) -> Result<Completion<()>, TrainError> {
         let Some(test) = &sources.test else { return Ok(Completion::Done(())) };
-        let epoch = best.get().unwrap_or(self.plan.spec.epochs);
+        let epoch = best.get_or_last();
         let trainee = evaluate::load(trained, self.run_dir, epoch)?;
         let n_images = test.len() as u64;
         let measured = self.events.phase(Phase::Test, n_images, || {

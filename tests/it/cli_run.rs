@@ -90,6 +90,57 @@ fn the_same_spec_gives_the_same_bytes_whatever_the_number_of_threads() {
 }
 
 #[test]
+fn early_stopping_ends_a_run_that_no_longer_improves() {
+    let place = Place::new();
+    place.edit("epochs: 2", "epochs: 60\nearly_stopping: { monitor: valid.accuracy, patience: 3 }");
+    place.edit("learning_rate: 1.0e-3", "learning_rate: 1.0e-2");
+    let printed = place.xp(&["run", "spec.yaml", "--name", "early"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let run = place.json(&["show", "early", "--json"]);
+    assert_eq!(run["state"], "finished");
+    let accuracy = &run["metrics"]["valid.accuracy"];
+    let (n, best) = (accuracy["n"].as_u64().unwrap(), accuracy["best_epoch"].as_u64().unwrap());
+    assert_eq!(n, best + 3);
+    assert!(n < 60);
+    assert!(printed.stdout.contains(&format!("stopped early after epoch {n}")), "{}", printed.stdout);
+    // It has finished: it goes on only when asked to.
+    assert_eq!(place.xp(&["resume", "early"]).code, 2);
+
+    // What is never a number never improves.
+    let relu = "{ dense: { units: 64, activation: relu } }";
+    let head = format!(
+        "model.head=[global_average_pool, {relu}, {relu}, {relu}, {relu}, {{ dense: {{ units: 2, activation: softmax }} }}]"
+    );
+    let sgd = "optimizer={ sgd: { learning_rate: 1000, momentum: 0.99 } }";
+    let sets = ["--set", "early_stopping.monitor=valid.loss", "--set", sgd, "--set", &head];
+    let run = place.json(&[&["run", "spec.yaml", "--json"], &sets[..]].concat());
+    assert!(run["metrics"]["valid.loss"]["n"].as_u64().unwrap() < 60);
+}
+
+#[test]
+fn a_schedule_changes_what_is_learned() {
+    let place = Place::new();
+    let trained = |schedule: &str| {
+        let set = format!("schedule={schedule}");
+        assert_eq!(place.xp(&["run", "spec.yaml", "--set", &set]).code, 0, "{schedule}");
+        place.json(&["show", "@1", "--json"])["trained"]["trained_hash"].as_str().unwrap().to_owned()
+    };
+    let schedules = [
+        "constant",
+        "{ linear: {} }",
+        "{ cosine: {} }",
+        "{ cosine: { warmup_epochs: 1 } }",
+        "{ exponential: { rate: 0.5 } }",
+        "{ step: { every_epochs: 1, factor: 0.1 } }",
+    ];
+    let hashes: std::collections::BTreeSet<String> = schedules.into_iter().map(trained).collect();
+    assert_eq!(hashes.len(), schedules.len());
+    let printed = place.xp(&["check", "spec.yaml", "--set", "schedule={ cosine: { warmup_epochs: 2 } }"]);
+    assert_eq!(printed.code, 2);
+    assert!(printed.stderr.contains("warm-up"), "{}", printed.stderr);
+}
+
+#[test]
 fn evaluate_repeats_the_test_of_the_best_checkpoint() {
     let place = Place::new();
     let run = place.json(&["run", "spec.yaml", "--json"]);

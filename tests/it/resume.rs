@@ -35,6 +35,7 @@ fn kill_after(place: &Place, arguments: &[&str], wait: Duration) {
 
 fn kill_and_resume(n_kills: u64, longest_wait_ms: u64) {
     let place = place();
+    place.edit("epochs: 12", "epochs: 12\nschedule: { cosine: { warmup_epochs: 1 } }");
     assert_eq!(place.xp(&["run", "spec.yaml", "--name", "whole"]).code, 0);
     let wait = |i: u64| {
         let at = Address { seed: 20_261_125, epoch: 0, sample: i, purpose: Purpose::Order, name: "resume" };

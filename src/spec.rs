@@ -51,7 +51,12 @@ impl LoadedSpec {
         overrides::apply(&mut node, sets).map_err(|problems| invalid(&text, problems))?;
         match parse::spec_from_node(&node) {
             Ok(spec) => Ok(Self { path: path.to_owned(), text, spec, node }),
-            Err(problems) => Err(invalid(&text, locate(&node, problems))),
+            Err(problems) => {
+                let mut located = locate(&node, problems);
+                // A value that stands for two, such as `image_size: 96`, is wrong once.
+                located.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+                Err(invalid(&text, located))
+            }
         }
     }
 

@@ -1,13 +1,17 @@
 //! `xp check`: reads a spec and says everything that is wrong with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::spec::{LoadedSpec, fingerprint};
-use crate::train::plan::plan;
+use crate::train::device;
+use crate::train::plan::{Plan, plan};
+
+/// Names that a line has room for.
+const MAX_CLASSES_SHOWN: usize = 8;
 
 /// Check a spec without running it.
 #[derive(Debug, Args)]
@@ -25,9 +29,28 @@ pub(crate) struct CheckArgs {
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let loaded = LoadedSpec::read(&args.spec, &args.sets)?;
     let plan = plan(&loaded)?;
+    device::open(loaded.spec.device)?;
     if args.json {
         output::print_json(&fingerprint::resolved(&plan.spec))
     } else {
-        output::print(&format!("{} is valid\n", args.spec.display()))
+        output::print(&found(&args.spec, &plan))
     }
+}
+
+/// What a valid spec will train, so that a wrong folder is seen.
+fn found(path: &Path, plan: &Plan) -> String {
+    let splits = plan.folders.iter().map(|(split, folder)| format!("{} {split}", folder.files.len()));
+    let splits = splits.collect::<Vec<_>>().join(", ");
+    let classes = plan.classes();
+    let shown = classes.iter().take(MAX_CLASSES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if classes.len() > MAX_CLASSES_SHOWN { ", …" } else { "" };
+    let network = &plan.network;
+    format!(
+        "{} is valid\n  {} classes: {shown}{more}\n  images: {splits}\n  {}: {} of {} rows frozen\n",
+        path.display(),
+        classes.len(),
+        network.layout.name,
+        network.freeze.n_rows,
+        network.layout.n_rows(),
+    )
 }

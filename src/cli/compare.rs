@@ -20,6 +20,9 @@ pub(crate) struct CompareArgs {
     /// Show the parameters that are the same, too.
     #[arg(long)]
     all_params: bool,
+    /// Only runs with this tag.
+    #[arg(long, value_name = "TAG", conflicts_with = "runs")]
+    tag: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -27,7 +30,7 @@ pub(crate) struct CompareArgs {
 
 pub(crate) fn compare(args: &CompareArgs, context: &Context) -> Result<(), Failure> {
     let runs = if args.runs.is_empty() {
-        context.list_runs(&RunFilter { experiment: args.experiment.clone(), limit: None })?
+        context.list_runs(&RunFilter { experiment: args.experiment.clone(), tag: args.tag.clone(), limit: None })?
     } else {
         let mut ids: Vec<RunId> = Vec::new();
         let (store, first) = context.find_run(&args.runs[0])?;

@@ -16,6 +16,8 @@ use crate::store::list::{Observer, RunFilter};
 /// Where a command works.
 pub(crate) struct Context {
     pub home: Home,
+    /// Whether the home was asked for, and not just looked for.
+    named: bool,
     runs_dir: PathBuf,
     host: String,
     runtime: Runtime,
@@ -25,10 +27,11 @@ impl Context {
     pub fn new(home: Option<&Path>) -> Result<Self, Failure> {
         let working_dir = std::env::current_dir()
             .map_err(|source| Failure::Io { what: "find the working directory".into(), source })?;
+        let named = home.is_some();
         let home = Home::find(home, &working_dir);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| Failure::Io { what: "start".into(), source })?;
-        Ok(Self { runs_dir: home.runs_dir(), home, host: host(), runtime })
+        Ok(Self { runs_dir: home.runs_dir(), named, home, host: host(), runtime })
     }
 
     pub fn wait<F: Future>(&self, future: F) -> F::Output {
@@ -39,9 +42,15 @@ impl Context {
         Observer { runs_dir: &self.runs_dir, this_host: &self.host, now_ms: jiff::Timestamp::now().as_millisecond() }
     }
 
-    /// The store, or `None` where nothing was ever run.
-    pub fn existing_store(&self) -> Result<Option<Store>, StoreError> {
-        self.wait(Store::open_existing(&self.home.database()))
+    /// The store, or `None` where nothing was ever run; a home that was asked for must be there.
+    pub fn existing_store(&self) -> Result<Option<Store>, Failure> {
+        match self.wait(Store::open_existing(&self.home.database()))? {
+            None if self.named => Err(Failure::NotThere {
+                what: format!("{} holds no runs", self.home.path.display()),
+                hint: "`--home` and XP_HOME name the `.xp` folder itself".to_owned(),
+            }),
+            store => Ok(store),
+        }
     }
 
     /// The store and the run that `query` means in it.

@@ -7,6 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::spec::short_forms::DeviceChoice;
+use crate::store::connect::Store;
 use crate::train::device;
 
 /// Check what a run needs: the home folder, the database, the devices.
@@ -66,19 +67,22 @@ fn git() -> String {
     }
 }
 
-/// Whether a run's folder could be made here.
+/// Whether a run's folder could be made here; makes nothing that stays.
 fn home(context: &Context) -> Check {
     let path = &context.home.path;
-    let tried = std::fs::create_dir_all(path).and_then(|()| tempfile::tempfile_in(path).map(drop));
-    match tried {
-        Ok(()) => Check { name: "home", found: path.display().to_string(), good: true },
-        Err(error) => Check { name: "home", found: format!("cannot write {}: {error}", path.display()), good: false },
+    let nearest = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
+    match tempfile::tempfile_in(nearest) {
+        Ok(_) if path.is_dir() => Check { name: "home", found: path.display().to_string(), good: true },
+        Ok(_) => Check { name: "home", found: format!("{}, made by the first run", path.display()), good: true },
+        Err(error) => {
+            Check { name: "home", found: format!("cannot write {}: {error}", nearest.display()), good: false }
+        }
     }
 }
 
 fn database(context: &Context) -> Vec<Check> {
     let bad = |error: &dyn std::fmt::Display| Check { name: "database", found: error.to_string(), good: false };
-    let store = match context.existing_store() {
+    let store = match context.wait(Store::open_existing(&context.home.database())) {
         Ok(Some(store)) => store,
         Ok(None) => {
             return vec![Check { name: "database", found: "none yet; the first run makes it".into(), good: true }];

@@ -89,7 +89,9 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
             Evaluation { plan, device, run_dir, checkpoint, weights_hash, resources, events, stop }.measure()
         });
         for event in events {
-            progress.event(&event);
+            if !matches!(event, Event::Warning(_)) {
+                progress.event(&event);
+            }
             notes.take(event);
         }
         measuring.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
@@ -147,7 +149,10 @@ fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<&SavedCheckpoint,
     };
     kept.iter().find(|checkpoint| Some(checkpoint.epoch) == epoch).copied().ok_or_else(|| Failure::NotThere {
         what: format!("the run {} has no such checkpoint", run.summary.name),
-        hint: format!("it kept those of epochs {:?}", kept.iter().map(|c| c.epoch).collect::<Vec<_>>()),
+        hint: match kept.as_slice() {
+            [] => "it ended before its first epoch did".to_owned(),
+            kept => format!("it kept those of epochs {:?}", kept.iter().map(|c| c.epoch).collect::<Vec<_>>()),
+        },
     })
 }
 

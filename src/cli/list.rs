@@ -17,13 +17,16 @@ pub(crate) struct ListArgs {
     /// Only the newest N.
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u32>,
+    /// Only runs with this tag.
+    #[arg(long, value_name = "TAG")]
+    tag: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
-    let filter = RunFilter { experiment: args.experiment.clone(), limit: args.limit };
+    let filter = RunFilter { experiment: args.experiment.clone(), tag: args.tag.clone(), limit: args.limit };
     let runs = context.list_runs(&filter)?;
     if args.json {
         output::print_json(&json::list(&runs))

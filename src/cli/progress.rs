@@ -47,6 +47,15 @@ impl Progress {
         }
     }
 
+    /// Says something on standard error, above the bar.
+    fn warning(&self, text: &str) {
+        let say = || eprintln!("warning: {text}");
+        match &self.bar {
+            Some(bar) => bar.suspend(say),
+            None => say(),
+        }
+    }
+
     fn phase(&mut self, phase: Phase, n_items: u64) {
         if !std::io::stderr().is_terminal() {
             return;
@@ -64,7 +73,7 @@ impl Progress {
         let splits = splits.collect::<Vec<_>>().join(", ");
         self.line(&format!("  {} classes; images: {splits}", facts.classes.len()));
         if self.n_skipped > 0 {
-            self.line(&format!("  {} images skipped; `xp show` names them", self.n_skipped));
+            self.warning(&format!("{} images skipped; `xp show` names them", self.n_skipped));
         }
     }
 
@@ -109,7 +118,7 @@ impl Watcher for Progress {
                 let best = best_epoch.map_or("never a number".to_owned(), |best| format!("best in epoch {best}"));
                 self.line(&format!("stopped early after epoch {epoch}: {monitor} was {best}"));
             }
-            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            Event::Warning(text) => self.warning(text),
             _ => {}
         }
     }
@@ -146,7 +155,7 @@ fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {
         let value = points.iter().find(|(of, _)| *of == key).map(|(_, point)| point.value);
         metric_text(measure.as_str(), value)
     };
-    format!("loss {:7} accuracy {}", value(Measure::Loss), value(Measure::Accuracy))
+    format!("loss {:6} acc {}", value(Measure::Loss), value(Measure::Accuracy))
 }
 
 fn phase_name(phase: Phase) -> String {

@@ -30,7 +30,7 @@ pub(crate) struct ResumeArgs {
     /// Threads that read and decode images; by default one a core. They do not change the result.
     #[arg(long, env = "XP_LOADER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     loader_threads: Option<u16>,
-    /// Print the run as JSON when it has ended, and nothing else.
+    /// Print the run as JSON when it has ended, as `xp show --json` does, and no lines.
     #[arg(long)]
     json: bool,
 }

@@ -37,13 +37,13 @@ pub(crate) struct RunArgs {
     /// The run's name; by default one is made up.
     #[arg(long, value_parser = plain_name)]
     name: Option<String>,
-    /// A tag to find the run by. May be repeated.
+    /// A tag, for `xp list --tag` and `xp compare --tag`. May be repeated.
     #[arg(long = "tag", value_name = "TAG", value_parser = plain_name)]
     tags: Vec<String>,
     /// Threads that read and decode images; by default one a core. They do not change the result.
     #[arg(long, env = "XP_LOADER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     loader_threads: Option<u16>,
-    /// Print the run as JSON when it has ended, and nothing else.
+    /// Print the run as JSON when it has ended, as `xp show --json` does, and no lines.
     #[arg(long)]
     json: bool,
 }
@@ -84,10 +84,16 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
     report(args.json, context, &started, &ending)
 }
 
+/// Ctrl-C, a polite kill, and a terminal that was closed.
+#[cfg(unix)]
+const SIGNALS: [i32; 3] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+
 /// The first signal asks the run to stop after its step; the second ends the process at once.
 pub(crate) fn stop_on_signals() -> Result<StopFlag, Failure> {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in SIGNALS {
         let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)));
         registered.map_err(|source| Failure::Io { what: "listen for Ctrl-C".into(), source })?;
@@ -98,10 +104,11 @@ pub(crate) fn stop_on_signals() -> Result<StopFlag, Failure> {
 /// Says how a run ended; its failure is this command's.
 pub(crate) fn report(json_only: bool, context: &Context, started: &Started, ending: &Ending) -> Result<(), Failure> {
     let (store, id) = context.find_run(started.id.as_str())?;
-    let summary = context.wait(store.run_summary(&id, &context.observer()))?;
+    let run = context.wait(store.run_detail(&id, &context.observer()))?;
     if json_only {
-        output::print_json(&json::run(&summary))?;
+        output::print_json(&json::detail(&run))?;
     }
+    let summary = run.summary;
     match ending {
         Ending::Finished if json_only => Ok(()),
         Ending::Finished => output::print(&last_lines(&summary, started)),
@@ -119,5 +126,5 @@ fn last_lines(summary: &RunSummary, started: &Started) -> String {
     };
     let bests: Vec<String> = [Measure::Loss, Measure::Accuracy].into_iter().filter_map(best).collect();
     let curves = output::from_here(&started.run_dir.join("curves.png"));
-    format!("finished in {seconds:.1} s; {}\n{}\n", bests.join(", "), curves.display())
+    format!("finished in {seconds:.1} s\n{}\n{}\n", bests.join(", "), curves.display())
 }

@@ -14,8 +14,9 @@ use crate::models::head::dense_tensors;
 use crate::models::layout::Row;
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
-use crate::spec::schema::{BackboneName, HeadLayer};
-use crate::train::plan::plan;
+use crate::spec::schema::{BackboneName, HeadLayer, Spec};
+use crate::store::StoreError;
+use crate::train::plan::{plan, plan_network};
 
 /// Show a network layer by layer: the rows that `frozen_layers` counts.
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failu
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
             Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
         }
-        None => of_spec(&loaded_spec(args, context)?)?,
+        None => of_spec_or_run(args, context)?,
     };
     if args.json { output::print_json(&rows.json()) } else { output::print(&rows.text()) }
 }
@@ -48,22 +49,34 @@ fn backbone_named(name: &str) -> Option<crate::models::layout::Layout> {
     [BackboneName::EfficientnetLite0].into_iter().map(backbone::layout).find(|layout| layout.name == name)
 }
 
-fn loaded_spec(args: &SummaryArgs, context: &Context) -> Result<LoadedSpec, Failure> {
+fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Failure> {
     let path = Path::new(&args.subject);
     if path.is_file() || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-        return Ok(LoadedSpec::read(path, &args.sets)?);
+        let plan = plan(&LoadedSpec::read(path, &args.sets)?)?;
+        return Ok(of_network(&plan.spec, plan.network));
     }
-    let (store, id) = context.find_run(&args.subject)?;
+    let (store, id) = context.find_run(&args.subject).map_err(|failure| match failure {
+        Failure::Store(StoreError::NotFound { query }) => Failure::NotThere {
+            what: format!("{query:?} is no spec, no run and no backbone"),
+            hint: "the backbones are efficientnet_lite0; `xp list` shows the runs".to_owned(),
+        },
+        other => other,
+    })?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
-    crate::cli::evaluate::loaded_spec(&run, &args.sets)
+    let loaded = crate::cli::evaluate::loaded_spec(&run, &args.sets)?;
+    // A run knows its classes, so its images may be gone.
+    let network = match &run.data {
+        Some(data) => plan_network(&loaded, data.classes.len())?,
+        None => plan(&loaded)?.network,
+    };
+    Ok(of_network(&loaded.spec, network))
 }
 
-fn of_spec(loaded: &LoadedSpec) -> Result<Summary, Failure> {
-    let plan = plan(loaded)?;
-    let size = plan.spec.data.image_size;
-    let rows = plan.network.layout.rows(size.height as usize, size.width as usize);
-    let title = format!("{} at {}×{}", plan.network.layout.name, size.height, size.width);
-    Ok(Summary { title, rows, network: Some(plan.network) })
+fn of_network(spec: &Spec, network: NetworkPlan) -> Summary {
+    let size = spec.data.image_size;
+    let rows = network.layout.rows(size.height as usize, size.width as usize);
+    let title = format!("{} at {}×{}", network.layout.name, size.height, size.width);
+    Summary { title, rows, network: Some(network) }
 }
 
 /// What is printed.
@@ -80,7 +93,7 @@ impl Summary {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "{}\n{:>4}  {:22} {:>5}  {:16} {:>14} {:>11}  {}\n",
+            "{}\n{:>4}  {:20} {:>5}  {:8} {:>12} {:>11}  {}\n",
             self.title,
             "row",
             "name",
@@ -99,7 +112,7 @@ impl Summary {
             };
             let parameters = count_text(row.n_parameters);
             let line = format!(
-                "{:>4}  {:22} {:>5}  {:16} {output:>14} {parameters:>11}  {state}",
+                "{:>4}  {:20} {:>5}  {:8} {output:>12} {parameters:>11}  {state}",
                 i + 1,
                 row.name,
                 row.stage,
@@ -158,7 +171,7 @@ fn head_lines(network: &NetworkPlan) -> String {
             }
         };
         let state = if n_parameters > 0 { "trains" } else { "" };
-        let line = format!("head  {kind:61} {:>11}  {state}", count_text(n_parameters));
+        let line = format!("head  {kind:49} {:>11}  {state}", count_text(n_parameters));
         line.trim_end().to_owned() + "\n"
     };
     network.head.layers.iter().map(line).collect()

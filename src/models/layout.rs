@@ -58,16 +58,10 @@ impl ConvShape {
         size.div_ceil(self.stride)
     }
 
-    /// `3×3 / 2 depthwise`: what a reader wants to know of it.
+    /// `3×3/2 dw`: kernel, stride if there is one, and whether it is depthwise.
     pub fn describe(&self) -> String {
-        let mut text = format!("{0}×{0}", self.kernel);
-        if self.stride > 1 {
-            text += &format!(" / {}", self.stride);
-        }
-        if self.depthwise {
-            text += " depthwise";
-        }
-        text
+        let stride = if self.stride > 1 { format!("/{}", self.stride) } else { String::new() };
+        format!("{0}×{0}{stride}{1}", self.kernel, if self.depthwise { " dw" } else { "" })
     }
 }
 

@@ -33,8 +33,7 @@ pub fn detail(detail: &RunDetail) -> Value {
     Value::Object(object)
 }
 
-/// One run, as a list of runs gives each.
-pub fn run(run: &RunSummary) -> Value {
+fn run(run: &RunSummary) -> Value {
     Value::Object(run_object(run))
 }
 

@@ -51,6 +51,25 @@ pub fn spec_from_node(node: &Node) -> Result<Spec, Vec<Problem>> {
     Ok(spec)
 }
 
+/// What serde calls types, and what people do.
+const TYPES: [(&str, &str); 4] = [
+    ("expected u64", "expected a whole number"),
+    ("expected u32", "expected a whole number"),
+    ("expected f64", "expected a number"),
+    ("expected a boolean", "expected true or false"),
+];
+
+/// The name that was probably meant, of those that serde lists between backquotes; else the hint given.
+fn spelling_hint(message: &str, otherwise: &str) -> String {
+    let mut names = message.split('`').skip(1).step_by(2);
+    let Some(written) = names.next() else { return otherwise.to_owned() };
+    let closest = names.max_by(|a, b| strsim::jaro_winkler(written, a).total_cmp(&strsim::jaro_winkler(written, b)));
+    match closest.filter(|name| strsim::jaro_winkler(written, name) > 0.8) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => otherwise.to_owned(),
+    }
+}
+
 fn structural_problem(node: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let key = match error.path().to_string() {
         path if path == "." => String::new(),
@@ -60,12 +79,18 @@ fn structural_problem(node: &Node, error: &serde_path_to_error::Error<serde_json
     if message.contains("unit variant") {
         message = "this name needs its values below it, as in `adam: { learning_rate: 1.0e-3 }`".to_owned();
     }
+    for (rust, plain) in TYPES {
+        message = message.replace(rust, plain);
+    }
+    if message.contains("expected struct") || message.contains("expected map with a single key") {
+        message = "this is a map: of one name to its values, or of keys to values".to_owned();
+    }
     let (hint, place) = if message.starts_with("unknown field") {
-        ("remove the key, or correct its spelling".to_owned(), node.key_place_of(&key))
+        (spelling_hint(&message, "remove the key, or correct its spelling"), node.key_place_of(&key))
     } else if message.starts_with("missing field") {
         ("add the key".to_owned(), Some(node.find(&key).0))
     } else if message.starts_with("unknown variant") {
-        ("use one of the names listed".to_owned(), Some(node.find(&key).0))
+        (spelling_hint(&message, "use one of the names listed"), Some(node.find(&key).0))
     } else {
         ("correct the value's type".to_owned(), Some(node.find(&key).0))
     };

@@ -39,6 +39,14 @@ impl Store {
         .bind(monitor_value)
         .execute(&mut *tx)
         .await?;
+        // A committed epoch is a sign of life.
+        if let Some(at_ms) = points.iter().map(|(_, point)| point.at_ms).max() {
+            sqlx::query("UPDATE runs SET heartbeat_at_ms = max(heartbeat_at_ms, $2) WHERE id = $1")
+                .bind(id.as_str())
+                .bind(at_ms)
+                .execute(&mut *tx)
+                .await?;
+        }
         Ok(tx.commit().await?)
     }
 

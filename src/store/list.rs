@@ -30,6 +30,8 @@ pub struct Observer<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
     pub experiment: Option<String>,
+    /// Runs with this tag.
+    pub tag: Option<String>,
     /// The newest so many.
     pub limit: Option<u32>,
 }
@@ -142,13 +144,17 @@ impl Selection<'_> {
 
     /// Ten thousand runs list in half the time when nothing is asked of each row.
     pub(crate) fn is_everything(&self) -> bool {
-        matches!(self, Self::Filter(RunFilter { experiment: None, limit: None }))
+        matches!(self, Self::Filter(RunFilter { experiment: None, tag: None, limit: None }))
     }
 }
 
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &RunFilter) {
+    query.push(" WHERE TRUE");
     if let Some(experiment) = &filter.experiment {
-        query.push(" WHERE experiment = ").push_bind(experiment.clone());
+        query.push(" AND experiment = ").push_bind(experiment.clone());
+    }
+    if let Some(tag) = &filter.tag {
+        query.push(" AND id IN (SELECT run_id FROM run_tags WHERE tag = ").push_bind(tag.clone()).push(")");
     }
     if let Some(limit) = filter.limit {
         query.push(" ORDER BY created_at_ms DESC, id DESC LIMIT ").push_bind(limit);

@@ -35,7 +35,11 @@ pub fn open(choice: DeviceChoice) -> Result<TrainDevice, DeviceError> {
 
 fn cpu() -> TrainDevice {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    TrainDevice { device: Device::flex(), class: "cpu", description: format!("CPU, {n_threads} threads") }
+    TrainDevice {
+        device: Device::flex(),
+        class: "cpu",
+        description: format!("CPU, {n_threads} thread{}", if n_threads == 1 { "" } else { "s" }),
+    }
 }
 
 /// Asks the driver before anything opens CUDA: what comes after panics without a card.

@@ -3,7 +3,7 @@
 use crate::data::folder::{self, Folder};
 use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
-use crate::models::freeze::{Freeze, FreezeError, freeze};
+use crate::models::freeze::{FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
 use crate::models::layout::Layout;
 use crate::models::unit::Norms;
@@ -57,36 +57,42 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let n_classes = folders.iter().find(|(split, _)| *split == Split::Train).map(|(_, folder)| folder.classes.len());
     let head = n_classes.and_then(|n_classes| head_plan(spec, &layout, n_classes, &mut problems));
     match (freeze, head) {
-        (Some(freeze), Some(head)) if problems.is_empty() => Ok(assemble(spec, folders, layout, freeze, head)),
+        (Some(freeze), Some(head)) if problems.is_empty() => {
+            let network = NetworkPlan { layout, freeze, norms: norms(spec), head };
+            Ok(assemble(spec, folders, network))
+        }
         _ => Err(loaded.error(problems)),
     }
 }
 
-/// Checks a run's spec against one folder to measure; it must have the classes that were trained, in their order.
-pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, folder: Folder) -> Result<Plan, SpecError> {
-    let spec = &loaded.spec;
+/// The network of a run, from the number of classes it was trained on; its images need not be there.
+pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan, SpecError> {
     let mut problems = Vec::new();
-    let layout = backbone::layout(spec.model.backbone);
-    let head = head_plan(spec, &layout, folder.classes.len(), &mut problems);
-    match (freeze(&spec.model.frozen_layers, &layout), head) {
-        (Ok(freeze), Some(head)) => Ok(assemble(spec, vec![(split, folder)], layout, freeze, head)),
+    let layout = backbone::layout(loaded.spec.model.backbone);
+    let head = head_plan(&loaded.spec, &layout, n_classes, &mut problems);
+    match (freeze(&loaded.spec.model.frozen_layers, &layout), head) {
+        (Ok(freeze), Some(head)) => Ok(NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head }),
         (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout)])),
         (Ok(_), None) => Err(loaded.error(problems)),
     }
 }
 
-fn assemble(spec: &Spec, folders: Vec<(Split, Folder)>, layout: Layout, freeze: Freeze, head: HeadPlan) -> Plan {
+/// Checks a run's spec against one folder to measure; it must have the classes that were trained, in their order.
+pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, folder: Folder) -> Result<Plan, SpecError> {
+    let network = plan_network(loaded, folder.classes.len())?;
+    Ok(assemble(&loaded.spec, vec![(split, folder)], network))
+}
+
+fn assemble(spec: &Spec, folders: Vec<(Split, Folder)>, network: NetworkPlan) -> Plan {
     let preprocessing = *registry::preprocessing(spec.model.backbone, spec.model.weights);
-    let norms = match spec.model.batch_norm {
+    let filter = spec.data.resize.unwrap_or(preprocessing.resize);
+    Plan { spec: spec.clone(), folders, network, preprocessing, filter }
+}
+
+fn norms(spec: &Spec) -> Norms {
+    match spec.model.batch_norm {
         BatchNormMode::Frozen => Norms::Frozen,
         BatchNormMode::Train => Norms::Trained,
-    };
-    Plan {
-        spec: spec.clone(),
-        folders,
-        network: NetworkPlan { layout, freeze, norms, head },
-        preprocessing,
-        filter: spec.data.resize.unwrap_or(preprocessing.resize),
     }
 }
 
@@ -108,7 +114,9 @@ fn folders(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(Split, Fold
             )),
         }
     }
+    problems.extend(same_folder_problems(&folders));
     let Some((Split::Train, train)) = folders.first() else { return folders };
+    problems.extend(split_names_problem(train));
     for (split, folder) in &folders[1..] {
         if let Err(error) = folder::same_classes(train, folder) {
             let hint = "every split needs the same class folders; rename or move what differs";
@@ -116,6 +124,28 @@ fn folders(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(Split, Fold
         }
     }
     folders
+}
+
+/// A split measured on the images of another says nothing.
+fn same_folder_problems(folders: &[(Split, Folder)]) -> Vec<Problem> {
+    let real = |folder: &Folder| folder.root.canonicalize().ok();
+    let mut problems = Vec::new();
+    for (i, (split, folder)) in folders.iter().enumerate() {
+        if let Some((other, _)) = folders[..i].iter().find(|(_, other)| real(other) == real(folder)) {
+            let message = format!("is the same folder as data.{other}");
+            problems.push(Problem::new(&format!("data.{split}"), message, "every split needs images of its own"));
+        }
+    }
+    problems
+}
+
+/// One folder too high, the splits themselves look like classes.
+fn split_names_problem(train: &Folder) -> Option<Problem> {
+    const SPLITS: [&str; 5] = ["train", "valid", "val", "validation", "test"];
+    train.classes.iter().all(|class| SPLITS.contains(&class.to_lowercase().as_str())).then(|| {
+        let message = format!("its folders are splits, not classes: {}", train.classes.join(", "));
+        Problem::new("data.train", message, "name the folder of one split, such as `photos/train`")
+    })
 }
 
 fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<Problem>) -> Option<HeadPlan> {

@@ -73,8 +73,9 @@ impl Reading<'_> {
     fn warn_of_other_files(&self, split: Split, folder: &Folder) {
         if let Some(example) = &folder.other_file_example {
             let (n, example) = (folder.n_other_files, example.display());
-            let text =
-                format!("the {split} folder holds {n} files that are not images by their names, such as {example}");
+            let text = format!(
+                "the {split} folder holds {n} files that are no images by their names or lie in no class, such as {example}"
+            );
             self.events.send(Event::Warning(text));
         }
     }

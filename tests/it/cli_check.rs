@@ -41,7 +41,9 @@ fn faults_of_the_text_are_pointed_at() {
         + "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\n"
         + "f: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f]\n";
     let cases = [
-        ("unknown key", "batch_size", "batchsize", "spec.yaml:8:3", "batchsize"),
+        ("unknown key", "batch_size", "batchsize", "spec.yaml:8:3", "did you mean `batch_size`?"),
+        ("misspelled", "efficientnet_lite0", "efficientnet_lite_0", "spec.yaml:10:13", "did you mean"),
+        ("not a number", "epochs: 2", "epochs: two", "spec.yaml:15:9", "expected a whole number"),
         ("wrong type", "seed: 7", "seed: many", "spec.yaml:2:7", "seed"),
         ("duplicate key", "epochs: 2", "epochs: 2\nepochs: 11", "spec.yaml:16:1", "epochs"),
         ("out of range", "dropout: 0.2", "dropout: 1.5", "spec.yaml:13:42", "model.head"),
@@ -69,6 +71,14 @@ fn faults_of_the_folders_are_pointed_at() {
     let place = Place::new();
     write_image(&place.path("data/test/green/0.png"), [0, 200, 0], 0);
     refused("classes differ", &place, "spec.yaml:6:9", "extra \"green\"");
+
+    let place = Place::new();
+    place.edit("valid: data/valid", "valid: ./data/../data/train");
+    refused("same folder", &place, "spec.yaml:5:10", "the same folder as data.train");
+
+    let place = Place::new();
+    place.edit("train: data/train", "train: data");
+    refused("one folder too high", &place, "spec.yaml:4:10", "splits, not classes");
 }
 
 #[test]

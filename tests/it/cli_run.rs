@@ -19,7 +19,9 @@ fn a_run_prints_a_line_an_epoch_and_is_recorded() {
     assert!(lines[3].starts_with("epoch 1/2  train loss ") && lines[4].starts_with("epoch 2/2"), "{}", printed.stdout);
     assert!(lines[5].starts_with("test, epoch "), "{}", printed.stdout);
 
-    let list = place.json(&["list", "--json"]);
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{}", printed.stdout);
+    assert_eq!(place.json(&["list", "--tag", "large", "--json"])["runs"], serde_json::json!([]));
+    let list = place.json(&["list", "--tag", "small", "--json"]);
     assert_eq!(list["schema"], 1);
     let run = &list["runs"][0];
     assert_eq!(run["name"], "first");
@@ -189,8 +191,9 @@ fn a_bad_image_stops_the_run_or_is_skipped_counted_and_stored() {
 
     let printed = place.xp(&["run", "spec.yaml", "--set", "data.on_bad_image=skip"]);
     assert_eq!(printed.code, 0, "{}", printed.stderr);
-    assert!(printed.stdout.contains("12 train") && printed.stdout.contains("1 images skipped"), "{}", printed.stdout);
-    assert!(printed.stdout.contains("warning:") && printed.stdout.contains("notes.txt"), "{}", printed.stdout);
+    assert!(printed.stdout.contains("12 train"), "{}", printed.stdout);
+    assert!(printed.stderr.contains("warning: 1 images skipped"), "{}", printed.stderr);
+    assert!(printed.stderr.contains("warning:") && printed.stderr.contains("notes.txt"), "{}", printed.stderr);
     let shown = place.json(&["show", "@1", "--json"]);
     assert_eq!(shown["skipped"].as_array().unwrap().len(), 1);
     assert!(shown["skipped"][0]["path"].as_str().unwrap().ends_with("broken.jpg"));
@@ -254,7 +257,12 @@ fn looking_where_nothing_was_run_makes_nothing() {
     assert_eq!(place.json(&["list", "--json"])["runs"], serde_json::json!([]));
     assert_eq!(place.xp(&["show", "@1"]).code, 3);
     assert_eq!(place.xp(&["compare", "a", "b"]).code, 3);
+    assert_eq!(place.xp(&["doctor"]).code, 0);
     assert!(!place.path(".xp").exists());
+    // A home that was asked for must be there.
+    let wrong = place.xp(&["list", "--home", "data"]);
+    assert_eq!(wrong.code, 3);
+    assert!(wrong.stderr.contains("holds no runs"), "{}", wrong.stderr);
 }
 
 #[test]
@@ -268,9 +276,13 @@ fn summary_lists_the_rows_of_a_backbone_a_spec_and_a_run() {
     assert_eq!(frozen, 7);
     let text = place.xp(&["summary", "spec.yaml"]).stdout;
     assert!(text.contains("2,562 of 3,373,570 parameters train"), "{text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     place.xp(&["run", "spec.yaml", "--name", "kept-1.2"]);
+    fs::remove_dir_all(place.path("data")).unwrap();
     assert_eq!(place.json(&["summary", "kept-1.2", "--json"])["trained_parameters"], 2562);
+    let unknown = place.xp(&["summary", "resnet50"]);
+    assert_eq!(unknown.code, 3);
+    assert!(unknown.stderr.contains("efficientnet_lite0"), "{}", unknown.stderr);
 }
 
 #[test]

@@ -133,11 +133,18 @@ fn a_hundred_kills_leave_true_states_and_every_committed_epoch() {
 
 #[test]
 fn an_interrupt_stops_the_run_and_keeps_its_epochs() {
+    // Ctrl-C, a polite kill, and a terminal that was closed.
+    for ask in ["-INT", "-TERM", "-HUP"] {
+        stops_when_asked(ask);
+    }
+}
+
+fn stops_when_asked(ask: &str) {
     let place = Place::new();
     let mut child = spawn(&mut place.command(&["run", "spec.yaml", "--set", "epochs=100000", "--name", "asked"]));
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.by_ref().any(|line| line.starts_with("epoch")), "no epoch was reported");
-    signal(&child, "-INT");
+    signal(&child, ask);
     let n_epochs = 1 + lines.filter(|line| line.starts_with("epoch")).count();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let shown = place.json(&["show", "asked", "--json"]);

@@ -58,7 +58,7 @@ fn runs_are_listed_newest_first_and_filtered() {
         }
         let observer = observer(folder.path(), 0);
         let list = async |experiment: Option<&str>, limit| {
-            let filter = RunFilter { experiment: experiment.map(str::to_owned), limit };
+            let filter = RunFilter { experiment: experiment.map(str::to_owned), tag: None, limit };
             let runs = store.list_runs(&filter, &observer).await.unwrap();
             assert!(runs.iter().all(|run| run.params.len() == 2 && run.tags.len() == 1));
             runs.iter().map(|run| run.id.to_string()).collect::<Vec<_>>()

@@ -155,7 +155,7 @@ fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {
         let value = points.iter().find(|(of, _)| *of == key).map(|(_, point)| point.value);
         metric_text(measure.as_str(), value)
     };
-    format!("loss {:6} acc {}", value(Measure::Loss), value(Measure::Accuracy))
+    format!("loss {:7} acc {}", value(Measure::Loss), value(Measure::Accuracy))
 }
 
 fn phase_name(phase: Phase) -> String {

@@ -17,7 +17,7 @@ impl Panel {
     /// A range of the axis, cut where the measure cannot go.
     pub(crate) fn limited(&self, (low, high): (f64, f64)) -> (f64, f64) {
         // A little beyond a bound, so that a curve along it is not cut in half.
-        let margin = 0.05 * (high - low);
+        let margin = 0.02 * (high - low);
         (low.max(self.bounds.0 - margin), high.min(self.bounds.1 + margin))
     }
 }

@@ -22,6 +22,7 @@ use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
+use crate::spec::schema::source::{HeldOutSource, ImageSource};
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
 use crate::train::plan::plan_evaluation;
@@ -164,10 +165,14 @@ pub(crate) fn loaded_spec(run: &RunDetail, sets: &[String]) -> Result<LoadedSpec
 
 fn folder(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<(Split, Folder), Failure> {
     let data = &loaded.spec.data;
+    let folder = |source: &HeldOutSource| match source {
+        HeldOutSource::Images(ImageSource::Folder(path)) => loaded.resolve(path),
+        _ => PathBuf::new(),
+    };
     let (split, path) = match (named, &data.test) {
         (Some(path), _) => (Split::Test, path.to_owned()),
-        (None, Some(test)) => (Split::Test, loaded.resolve(test)),
-        (None, None) => (Split::Valid, loaded.resolve(&data.valid)),
+        (None, Some(test)) => (Split::Test, folder(test)),
+        (None, None) => (Split::Valid, folder(&data.valid)),
     };
     let folder = folder::scan(&path).map_err(|error| Failure::NotThere {
         what: format!("cannot {error}"),

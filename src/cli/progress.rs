@@ -153,7 +153,7 @@ fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {
     let value = |measure| {
         let key = MetricKey::new(split, measure);
         let value = points.iter().find(|(of, _)| *of == key).map(|(_, point)| point.value);
-        metric_text(measure.as_str(), value)
+        metric_text(&measure.to_string(), value)
     };
     format!("loss {:7} acc {}", value(Measure::Loss), value(Measure::Accuracy))
 }

@@ -14,7 +14,8 @@ use crate::models::head::dense_tensors;
 use crate::models::layout::Row;
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
-use crate::spec::schema::{BackboneName, HeadLayer, Spec};
+use crate::spec::schema::Spec;
+use crate::spec::schema::model::{BackboneName, HeadLayer};
 use crate::store::StoreError;
 use crate::train::plan::{plan, plan_network};
 
@@ -46,7 +47,7 @@ pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failu
 }
 
 fn backbone_named(name: &str) -> Option<crate::models::layout::Layout> {
-    [BackboneName::EfficientnetLite0].into_iter().map(backbone::layout).find(|layout| layout.name == name)
+    BackboneName::ALL.into_iter().map(backbone::layout).find(|layout| layout.name == name)
 }
 
 fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Failure> {

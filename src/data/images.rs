@@ -12,7 +12,7 @@ use crate::data::folder::quoted;
 use crate::data::resize::resize;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
-use crate::spec::schema::{OnBadImage, Resize};
+use crate::spec::schema::data::{OnBadImage, Resize};
 
 /// Bad files that an error lists; more are only counted.
 pub const MAX_LISTED_BAD_IMAGES: usize = 1000;

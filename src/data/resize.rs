@@ -4,7 +4,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::data::decode::RgbImage;
-use crate::spec::schema::Resize;
+use crate::spec::schema::data::Resize;
 
 /// Squashes or stretches an image to `height` x `width`, both at least 1.
 ///

@@ -6,7 +6,7 @@ use crate::data::folder::{Folder, scan};
 use crate::data::images::{Images, ReadSettings};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
-use crate::spec::schema::{OnBadImage, Resize};
+use crate::spec::schema::data::{OnBadImage, Resize};
 
 /// Resized to 6 x 8, all of it cached.
 pub const SETTINGS: ReadSettings = ReadSettings {

@@ -2,7 +2,7 @@
 
 use crate::models::efficientnet_lite;
 use crate::models::layout::Layout;
-use crate::spec::schema::BackboneName;
+use crate::spec::schema::model::BackboneName;
 
 /// The rows of a backbone.
 pub fn layout(name: BackboneName) -> Layout {

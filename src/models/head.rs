@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use crate::models::dropout::{DropoutAddress, mask};
 use crate::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
 use crate::models::unit::param;
-use crate::spec::schema::{Activation, Dense, HeadLayer, Loss};
+use crate::spec::schema::Loss;
+use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 
 /// A head that fits its backbone and its classes.
 #[derive(Clone, Debug, PartialEq)]

@@ -52,27 +52,44 @@ impl Direction {
 }
 
 /// What is measured; every kind knows its name and its direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Measure {
     /// Mean over samples, in nats.
     Loss,
     /// Fraction of samples, 0 to 1.
     Accuracy,
+    /// Fraction of samples whose label is among the k most probable classes, 0 to 1; k is at least 2.
+    TopK(u16),
 }
 
 impl Measure {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Loss => "loss",
-            Self::Accuracy => "accuracy",
+    /// The measure that is written this way, if there is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "loss" => Some(Self::Loss),
+            "accuracy" => Some(Self::Accuracy),
+            _ => {
+                let k = text.strip_prefix("top")?.strip_suffix("_accuracy")?;
+                let k: u16 = k.parse().ok().filter(|k| *k >= 2)?;
+                Some(Self::TopK(k)).filter(|measure| measure.to_string() == text)
+            }
         }
     }
 
     pub fn direction(self) -> Direction {
         match self {
             Self::Loss => Direction::Minimize,
-            Self::Accuracy => Direction::Maximize,
+            Self::Accuracy | Self::TopK(_) => Direction::Maximize,
+        }
+    }
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loss => f.write_str("loss"),
+            Self::Accuracy => f.write_str("accuracy"),
+            Self::TopK(k) => write!(f, "top{k}_accuracy"),
         }
     }
 }
@@ -95,17 +112,15 @@ impl MetricKey {
 
     /// The key that is written this way, if there is one.
     pub fn parse(text: &str) -> Option<Self> {
-        let splits = [Split::Train, Split::Valid, Split::Test];
-        let keys = splits
-            .into_iter()
-            .flat_map(|split| [Measure::Loss, Measure::Accuracy].map(|measure| Self::new(split, measure)));
-        keys.into_iter().find(|key| key.to_string() == text)
+        let (split, measure) = text.split_once('.')?;
+        let split = [Split::Train, Split::Valid, Split::Test].into_iter().find(|known| known.as_str() == split)?;
+        Some(Self::new(split, Measure::parse(measure)?))
     }
 }
 
 impl fmt::Display for MetricKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.split, self.measure.as_str())
+        write!(f, "{}.{}", self.split, self.measure)
     }
 }
 
@@ -184,6 +199,13 @@ mod tests {
 
     #[test]
     fn a_key_is_written_as_split_dot_name() {
-        assert_eq!(MetricKey::new(Split::Valid, Measure::Accuracy).to_string(), "valid.accuracy");
+        for text in ["valid.accuracy", "train.loss", "test.top5_accuracy"] {
+            assert_eq!(MetricKey::parse(text).unwrap().to_string(), text);
+        }
+        for text in
+            ["valid", "valid.", "valid.top1_accuracy", "valid.top05_accuracy", "valid.topx_accuracy", "all.loss"]
+        {
+            assert_eq!(MetricKey::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,15 +1,33 @@
 //! Every key of a spec, its default and its range.
 
-use std::path::PathBuf;
+pub mod augment;
+pub mod data;
+pub mod model;
+pub mod monitor;
+pub mod optimizer;
+pub mod schedule;
+pub mod source;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::run::metric::{Measure, MetricKey, Split};
-use crate::spec::short_forms::{DeviceChoice, FrozenLayers, ImageSize};
+use crate::spec::schema::augment::Augment;
+use crate::spec::schema::data::Data;
+use crate::spec::schema::model::Model;
+use crate::spec::schema::monitor::Monitor;
+use crate::spec::schema::optimizer::Optimizer;
+use crate::spec::schema::schedule::Schedule;
+use crate::spec::short_forms::DeviceChoice;
 
 /// One experiment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The experiment; runs of one experiment are listed together.
@@ -23,14 +41,17 @@ pub struct Spec {
     #[serde(default)]
     #[garde(skip)]
     pub device: DeviceChoice,
+    /// The images.
     #[garde(dive)]
     pub data: Data,
+    /// The network.
     #[garde(dive)]
     pub model: Model,
     /// Random changes to training images.
     #[serde(default)]
-    #[garde(skip)]
+    #[garde(dive)]
     pub augment: Augment,
+    /// How weights move; Adam with a learning rate of 1e-3 when left out.
     #[serde(default)]
     #[garde(dive)]
     pub optimizer: Optimizer,
@@ -42,372 +63,197 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub loss: Option<Loss>,
-    /// Passes over the training images.
+    /// The part of a label's probability that is spread evenly over all classes. Source: Szegedy et al. 2016, section 7.
+    #[serde(default)]
+    #[garde(range(min = 0.0, max = 0.99))]
+    pub label_smoothing: f64,
+    /// Factors on the training loss: `balanced`, or a number for each class, 1 for those left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub class_weights: Option<ClassWeights>,
+    /// Also measures how often the label is among the k most probable classes: `[5]` for `top5_accuracy`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[garde(length(max = 8), inner(range(min = 2, max = 1000)))]
+    pub top_k: Vec<u16>,
+    /// Batches whose mean gradient makes one step of the optimizer.
+    #[serde(default = "default_one")]
+    #[garde(range(min = 1, max = 65_536))]
+    pub gradient_accumulation_steps: u32,
+    /// Scales all gradients of a step down together where their norm is larger than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1e-12, max = 1e12)))]
+    pub clip_global_norm: Option<f64>,
+    /// Passes over the training images, or stretches of `steps_per_epoch` steps.
     #[garde(range(min = 1, max = 1_000_000))]
     pub epochs: u32,
+    /// Batches an epoch; the next epoch goes on where this one ended. All images once when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 100_000_000)))]
+    pub steps_per_epoch: Option<u32>,
+    /// Batches that are measured after every epoch, the same every time; all valid images when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 100_000_000)))]
+    pub validation_steps: Option<u32>,
+    /// Which epochs' checkpoints stay.
     #[serde(default)]
-    #[garde(skip)]
+    #[garde(dive)]
     pub checkpoint: Checkpoint,
     /// Ends the training before its last epoch when nothing improves any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub early_stopping: Option<EarlyStopping>,
+    /// What to do when the training loss is no longer a finite number.
+    #[serde(default)]
+    #[garde(skip)]
+    pub on_nan: OnNan,
     /// A point of `train.loss` every so many optimizer steps.
     #[serde(default = "default_log_every")]
     #[garde(range(min = 1, max = 1_000_000))]
     pub log_every: u32,
 }
 
-/// The images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct Data {
-    /// A folder with one folder a class, relative to the spec file.
-    #[garde(skip)]
-    pub train: PathBuf,
-    /// Measured after every epoch; chooses the best checkpoint.
-    #[garde(skip)]
-    pub valid: PathBuf,
-    /// Measured once, at the end, with the best checkpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(skip)]
-    pub test: Option<PathBuf>,
-    /// Pixels, `96` or `[height, width]`; images are squashed to it.
-    #[garde(dive)]
-    pub image_size: ImageSize,
-    /// How images are resized; by default as the weights were trained.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(skip)]
-    pub resize: Option<Resize>,
-    /// Images a step.
-    #[serde(default = "default_batch_size")]
-    #[garde(range(min = 1, max = 65_536))]
-    pub batch_size: u32,
-    /// What to do with a file that cannot be decoded.
-    #[serde(default)]
-    #[garde(skip)]
-    pub on_bad_image: OnBadImage,
-}
-
-/// Resampling filters; bilinear and bicubic are antialiased as Pillow's are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resize {
-    Nearest,
-    Bilinear,
-    Bicubic,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnBadImage {
-    /// Stop before training and name every bad file.
-    #[default]
-    Error,
-    /// Leave it out; it is named, counted and stored.
-    Skip,
-}
-
-/// The network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    #[garde(skip)]
-    pub backbone: BackboneName,
-    #[serde(default)]
-    #[garde(skip)]
-    pub weights: Weights,
-    /// `15`, `all`, `none`, `{ through: NAME }` or `{ stages: 5 }`, counted as `xp summary` lists them.
-    #[serde(default)]
-    #[garde(skip)]
-    pub frozen_layers: FrozenLayers,
-    #[serde(default)]
-    #[garde(skip)]
-    pub batch_norm: BatchNormMode,
-    /// What stands on the backbone; the last layer decides the loss.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(length(min = 1, max = 32), dive)]
-    pub head: Option<Vec<HeadLayer>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BackboneName {
-    EfficientnetLite0,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Weights {
-    /// The registry's default source.
-    #[default]
-    Imagenet,
-    /// The family's published initialisation.
-    Random,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BatchNormMode {
-    /// Inference mode everywhere; scale and shift do not train either, as Keras' `trainable = False`.
-    #[default]
-    Frozen,
-    /// Batch statistics and trained scale and shift in the layers that train.
-    Train,
-}
-
-/// One layer of the head.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum HeadLayer {
-    GlobalAveragePool,
-    Flatten,
-    /// The fraction of activations dropped while training.
-    Dropout(#[garde(range(min = 0.0, max = 0.99))] f64),
-    Dense(#[garde(dive)] Dense),
-}
-
-/// A fully connected layer: glorot-uniform kernel, zero bias.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct Dense {
-    #[garde(range(min = 1, max = 1_000_000))]
-    pub units: u32,
-    #[garde(skip)]
-    pub activation: Activation,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    Relu,
-    Softmax,
-    Sigmoid,
-}
-
-/// Random changes to training images, drawn anew for every epoch and image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augment {
-    /// Mirror left and right with probability one half.
-    #[serde(default)]
-    pub horizontal_flip: bool,
-}
-
-impl Augment {
-    /// Whether anything is drawn at all.
-    pub fn draws(&self) -> bool {
-        self.horizontal_flip
-    }
-}
-
-/// The optimizer, by Keras' formulas.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Optimizer {
-    Sgd(#[garde(dive)] Sgd),
-    Adam(#[garde(dive)] Adam),
-    Adamw(#[garde(dive)] AdamW),
-    Rmsprop(#[garde(dive)] RmsProp),
-}
-
-impl Default for Optimizer {
-    fn default() -> Self {
-        Self::Adam(Adam { learning_rate: 1e-3, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 })
-    }
-}
-
-impl Optimizer {
-    pub fn learning_rate(&self) -> f64 {
-        match self {
-            Self::Sgd(sgd) => sgd.learning_rate,
-            Self::Adam(adam) => adam.learning_rate,
-            Self::Adamw(adamw) => adamw.learning_rate,
-            Self::Rmsprop(rmsprop) => rmsprop.learning_rate,
-        }
-    }
-}
-
-/// `v = momentum · v − learning_rate · g; w += v`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct Sgd {
-    #[garde(range(min = 1e-12, max = 1e3))]
-    pub learning_rate: f64,
-    #[serde(default)]
-    #[garde(range(min = 0.0, max = 0.9999))]
-    pub momentum: f64,
-    /// Nesterov's form: `w += momentum · v − learning_rate · g`.
-    #[serde(default)]
-    #[garde(skip)]
-    pub nesterov: bool,
-}
-
-/// Adam with Keras' placement of epsilon: outside the bias correction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct Adam {
-    #[garde(range(min = 1e-12, max = 1e3))]
-    pub learning_rate: f64,
-    #[serde(default = "default_beta_1")]
-    #[garde(range(min = 0.0, max = 0.999_999))]
-    pub beta_1: f64,
-    #[serde(default = "default_beta_2")]
-    #[garde(range(min = 0.0, max = 0.999_999_9))]
-    pub beta_2: f64,
-    #[serde(default = "default_epsilon")]
-    #[garde(range(min = 1e-16, max = 1.0))]
-    pub epsilon: f64,
-}
-
-/// Adam after `w −= learning_rate · weight_decay · w`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct AdamW {
-    #[garde(range(min = 1e-12, max = 1e3))]
-    pub learning_rate: f64,
-    #[serde(default = "default_weight_decay")]
-    #[garde(range(min = 0.0, max = 1.0))]
-    pub weight_decay: f64,
-    #[serde(default = "default_beta_1")]
-    #[garde(range(min = 0.0, max = 0.999_999))]
-    pub beta_1: f64,
-    #[serde(default = "default_beta_2")]
-    #[garde(range(min = 0.0, max = 0.999_999_9))]
-    pub beta_2: f64,
-    #[serde(default = "default_epsilon")]
-    #[garde(range(min = 1e-16, max = 1.0))]
-    pub epsilon: f64,
-}
-
-/// `a = rho · a + (1 − rho) · g²; w −= learning_rate · g / √(a + epsilon)`, with momentum when asked for.
-///
-/// Keras 2.0.8's form: `epsilon: 1e-8, epsilon_inside_sqrt: false`. TensorFlow 1's: `epsilon: 1e-10, initial_accumulator: 1`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct RmsProp {
-    #[garde(range(min = 1e-12, max = 1e3))]
-    pub learning_rate: f64,
-    #[serde(default = "default_rho")]
-    #[garde(range(min = 0.0, max = 0.999_999))]
-    pub rho: f64,
-    #[serde(default)]
-    #[garde(range(min = 0.0, max = 0.9999))]
-    pub momentum: f64,
-    #[serde(default = "default_epsilon")]
-    #[garde(range(min = 1e-16, max = 1.0))]
-    pub epsilon: f64,
-    /// Whether epsilon is added to the mean square or to its root.
-    #[serde(default = "default_true")]
-    #[garde(skip)]
-    pub epsilon_inside_sqrt: bool,
-    /// The mean square before the first step.
-    #[serde(default)]
-    #[garde(range(min = 0.0, max = 1e6))]
-    pub initial_accumulator: f64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Loss {
+    /// For a softmax over the classes.
     CrossEntropy,
+    /// For one sigmoid unit.
     BinaryCrossEntropy,
 }
 
-/// How the learning rate changes; each begins with the optimizer's `learning_rate`, after a warm-up if there is one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Schedule {
-    #[default]
-    Constant,
-    /// In a straight line to 0 at the end.
-    Linear(#[garde(dive)] Warmup),
-    /// Along half a cosine to 0 at the end.
-    Cosine(#[garde(dive)] Warmup),
-    /// Multiplied by `rate` over every epoch, evenly.
-    Exponential(#[garde(dive)] ExponentialDecay),
-    /// Multiplied by `factor` every so many epochs.
-    Step(#[garde(dive)] StepDecay),
+/// Factors on the training loss by class.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClassWeights {
+    /// `n / (n_classes · n_of_class)`, so that every class weighs the same.
+    Balanced,
+    /// By class name; a class that is left out weighs 1.
+    ByClass(BTreeMap<String, f64>),
 }
 
-impl Schedule {
-    /// Epochs in which the learning rate rises linearly from 0.
-    pub fn warmup_epochs(&self) -> u32 {
-        match self {
-            Self::Constant => 0,
-            Self::Linear(warmup) | Self::Cosine(warmup) => warmup.warmup_epochs,
-            Self::Exponential(decay) => decay.warmup_epochs,
-            Self::Step(decay) => decay.warmup_epochs,
+impl Validate for ClassWeights {
+    type Context = ();
+
+    fn validate_into(&self, _: &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        let Self::ByClass(weights) = self else { return };
+        for (class, weight) in weights.iter().filter(|(_, weight)| !(0.0..=1e6).contains(*weight)) {
+            report
+                .append(parent().join(class.as_str()), garde::Error::new(format!("{weight} is not within 0 and 1e6")));
         }
     }
 }
 
-/// A schedule whose only setting is its warm-up.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct Warmup {
-    #[serde(default)]
-    #[garde(range(max = 1_000_000))]
-    pub warmup_epochs: u32,
+impl Serialize for ClassWeights {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Balanced => serializer.serialize_str("balanced"),
+            Self::ByClass(weights) => weights.serialize(serializer),
+        }
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct ExponentialDecay {
-    #[garde(range(min = 1e-6, max = 1.0))]
-    pub rate: f64,
-    #[serde(default)]
-    #[garde(range(max = 1_000_000))]
-    pub warmup_epochs: u32,
+impl<'de> Deserialize<'de> for ClassWeights {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ClassWeightsVisitor)
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields)]
-pub struct StepDecay {
-    #[garde(range(min = 1, max = 1_000_000))]
-    pub every_epochs: u32,
-    #[garde(range(min = 1e-6, max = 1.0))]
-    pub factor: f64,
-    #[serde(default)]
-    #[garde(range(max = 1_000_000))]
-    pub warmup_epochs: u32,
+struct ClassWeightsVisitor;
+
+impl<'de> Visitor<'de> for ClassWeightsVisitor {
+    type Value = ClassWeights;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`balanced`, or a number for each class")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ClassWeights, E> {
+        match text {
+            "balanced" => Ok(ClassWeights::Balanced),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ClassWeights, A::Error> {
+        BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(ClassWeights::ByClass)
+    }
+}
+
+impl JsonSchema for ClassWeights {
+    fn schema_name() -> Cow<'static, str> {
+        "ClassWeights".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "const": "balanced", "description": "Every class weighs the same." },
+                { "type": "object", "additionalProperties": { "type": "number", "minimum": 0.0, "maximum": 1e6 } }
+            ]
+        })
+    }
 }
 
 /// Stops once the monitored metric's best epoch lies `patience` epochs back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopping {
+    /// The metric that should improve.
     #[serde(default)]
     #[garde(skip)]
     pub monitor: Monitor,
+    /// Epochs without improvement after which the training ends.
     #[garde(range(min = 1, max = 1_000_000))]
     pub patience: u32,
+    /// A smaller change for the better does not count as one.
+    #[serde(default)]
+    #[garde(range(min = 0.0, max = 1e6))]
+    pub min_delta: f64,
 }
 
-/// Which epoch counts as the best; the best and the last checkpoint are kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Which epoch counts as the best, and which checkpoints stay.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
+    /// The metric whose best epoch is tested, evaluated and exported.
     #[serde(default)]
+    #[garde(skip)]
     pub monitor: Monitor,
+    /// How many checkpoints stay.
+    #[serde(default)]
+    #[garde(dive)]
+    pub keep: Keep,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Monitor {
-    #[default]
-    #[serde(rename = "valid.loss")]
-    ValidLoss,
-    #[serde(rename = "valid.accuracy")]
-    ValidAccuracy,
+/// Checkpoints that are not removed when newer ones come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// Those of so many best epochs by `monitor`.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub best: u32,
+    /// Those of so many last epochs; training goes on from the last.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub last: u32,
+    /// Those of every so many epochs, for as long as the run is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 1_000_000)))]
+    pub every: Option<u32>,
 }
 
-impl Monitor {
-    pub fn key(self) -> MetricKey {
-        match self {
-            Self::ValidLoss => MetricKey::new(Split::Valid, Measure::Loss),
-            Self::ValidAccuracy => MetricKey::new(Split::Valid, Measure::Accuracy),
-        }
+impl Default for Keep {
+    fn default() -> Self {
+        Self { best: 1, last: 1, every: None }
     }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNan {
+    /// The run fails and names the step; finished epochs stay.
+    #[default]
+    Stop,
+    /// Training goes on; a warning names the epoch.
+    Continue,
 }
 
 /// Names become parts of run names, so they must be easy to type in a shell.
@@ -424,34 +270,10 @@ pub fn is_plain_name(name: &str) -> bool {
     name.chars().all(plain) && !name.is_empty() && !name.starts_with(['.', '_', '-'])
 }
 
-fn default_batch_size() -> u32 {
-    32
-}
-
 fn default_log_every() -> u32 {
     10
 }
 
-fn default_beta_1() -> f64 {
-    0.9
-}
-
-fn default_beta_2() -> f64 {
-    0.999
-}
-
-fn default_weight_decay() -> f64 {
-    0.004
-}
-
-fn default_rho() -> f64 {
-    0.9
-}
-
-fn default_true() -> bool {
-    true
-}
-
-fn default_epsilon() -> f64 {
-    1e-7
+fn default_one() -> u32 {
+    1
 }

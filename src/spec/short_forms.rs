@@ -1,9 +1,11 @@
 //! The keys that may be written short: `frozen_layers: 15`, `image_size: 96`, `device: cuda:1`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use garde::Validate;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -179,5 +181,46 @@ impl Serialize for DeviceChoice {
 impl<'de> Deserialize<'de> for DeviceChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for FrozenLayers {
+    fn schema_name() -> Cow<'static, str> {
+        "FrozenLayers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let one_key = |key: &str, value: Schema| json_schema!({ "type": "object", "properties": { key: value }, "required": [key], "additionalProperties": false });
+        let name = json_schema!({ "type": "string", "description": "Everything up to and including this row." });
+        let stages = json_schema!({ "type": "integer", "minimum": 0, "description": "The first so many stages." });
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 0, "description": "The first so many rows, the input being row one." },
+                { "enum": ["all", "none"] },
+                one_key("through", name),
+                one_key("stages", stages),
+            ]
+        })
+    }
+}
+
+impl JsonSchema for ImageSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ImageSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let side = json_schema!({ "type": "integer", "minimum": 8, "maximum": 4096 });
+        json_schema!({ "anyOf": [side.clone(), { "type": "array", "items": side, "minItems": 2, "maxItems": 2 }] })
+    }
+}
+
+impl JsonSchema for DeviceChoice {
+    fn schema_name() -> Cow<'static, str> {
+        "DeviceChoice".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(auto|cpu|cuda(:[0-9]+)?)$", "examples": ["auto", "cpu", "cuda"] })
     }
 }

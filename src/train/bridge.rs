@@ -85,7 +85,7 @@ impl Patience {
 impl EarlyStoppingStrategy for Patience {
     fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
         // Metrics come through another thread, in their order: this question is answered after all that was told before.
-        let _ = store.find_metric(Measure::Loss.as_str(), epoch, Aggregate::Mean, &BurnSplit::Valid);
+        let _ = store.find_metric(&Measure::Loss.to_string(), epoch, Aggregate::Mean, &BurnSplit::Valid);
         let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
         let best = self.best.get().unwrap_or(0);
         let stops = epoch.saturating_sub(best) >= self.patience;
@@ -186,8 +186,7 @@ impl MetricLogger for Recorder {
     }
 
     fn log_metric_definition(&mut self, definition: MetricDefinition) {
-        let measure = [Measure::Loss, Measure::Accuracy].into_iter().find(|m| m.as_str() == definition.name.as_str());
-        if let Some(measure) = measure {
+        if let Some(measure) = Measure::parse(&definition.name) {
             self.measures.insert(definition.metric_id, measure);
         }
     }

@@ -69,7 +69,7 @@ impl Sum {
 
 impl ImageMean {
     pub fn new(measure: Measure) -> Self {
-        let name = Arc::new(measure.as_str().to_owned());
+        let name = Arc::new(measure.to_string());
         Self { measure, name, batch: Sum::default(), split: Sum::default() }
     }
 
@@ -93,7 +93,7 @@ impl Metric for ImageMean {
     fn update(&mut self, item: &ImageValues, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
         let values = match self.measure {
             Measure::Loss => &item.losses,
-            Measure::Accuracy => &item.correct,
+            Measure::Accuracy | Measure::TopK(_) => &item.correct,
         };
         let values = values.clone().try_into_vec_as::<f32>()?;
         self.batch = Sum { total: values.iter().map(|&value| f64::from(value)).sum(), n: values.len() };

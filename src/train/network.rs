@@ -6,7 +6,7 @@ use burn::tensor::TensorData;
 
 use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
 use crate::models::parameters::{ParametersError, RandomParameters};
-use crate::spec::schema::Weights;
+use crate::spec::schema::model::Weights;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
 use crate::train::step::{Frame, Trainee};

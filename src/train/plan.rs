@@ -10,7 +10,10 @@ use crate::models::unit::Norms;
 use crate::run::metric::Split;
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Problem, SpecError};
-use crate::spec::schema::{BatchNormMode, Loss, Resize, Spec};
+use crate::spec::schema::data::Resize;
+use crate::spec::schema::model::BatchNormMode;
+use crate::spec::schema::source::{HeldOutSource, ImageSource};
+use crate::spec::schema::{Loss, Spec};
 use crate::weights::registry::{self, Preprocessing};
 
 /// A spec that fits its folders and its backbone.
@@ -99,11 +102,11 @@ fn norms(spec: &Spec) -> Norms {
 /// Scans the folders of every split and compares their classes.
 fn folders(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(Split, Folder)> {
     let data = &loaded.spec.data;
-    let named =
-        [(Split::Train, Some(&data.train)), (Split::Valid, Some(&data.valid)), (Split::Test, data.test.as_ref())];
+    let train = HeldOutSource::Images(data.train.clone());
+    let named = [(Split::Train, Some(&train)), (Split::Valid, Some(&data.valid)), (Split::Test, data.test.as_ref())];
     let mut folders: Vec<(Split, Folder)> = Vec::new();
-    for (split, path) in named {
-        let Some(path) = path else { continue };
+    for (split, source) in named {
+        let Some(HeldOutSource::Images(ImageSource::Folder(path))) = source else { continue };
         let key = format!("data.{split}");
         match folder::scan(&loaded.resolve(path)) {
             Ok(folder) => folders.push((split, folder)),

@@ -5,7 +5,8 @@ use std::f64::consts::PI;
 use burn::optim::LearningRate;
 use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
-use crate::spec::schema::{Schedule, Spec};
+use crate::spec::schema::Spec;
+use crate::spec::schema::schedule::Schedule;
 
 /// The steps of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub fn learning_rate(schedule: &Schedule, base: f64, step: u64, steps: Steps) ->
         Schedule::Linear(_) => 1.0 - done,
         Schedule::Cosine(_) => 0.5 * (1.0 + (PI * done).cos()),
         Schedule::Exponential(decay) => decay.rate.powf(epochs),
+        Schedule::Plateau(_) => 1.0,
         Schedule::Step(decay) => decay.factor.powf((epochs / f64::from(decay.every_epochs)).floor()),
     }
 }

@@ -12,7 +12,7 @@ use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, Trained
 use crate::run::metric::{Measure, MetricKey, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
-use crate::spec::schema::Monitor;
+use crate::spec::schema::monitor::Monitor;
 use crate::train::bridge::{BestEpoch, Patience, ProgressBridge, Recorder};
 use crate::train::channel::Events;
 use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};

@@ -1,6 +1,7 @@
 //! The pretrained weights `xp` knows, with the preprocessing that belongs to them.
 
-use crate::spec::schema::{BackboneName, Resize, Weights};
+use crate::spec::schema::data::Resize;
+use crate::spec::schema::model::{BackboneName, Weights};
 
 /// What pixels must go through before they enter a network: `(x − mean) / deviation`, per channel.
 #[derive(Clone, Copy, Debug, PartialEq)]

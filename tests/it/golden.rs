@@ -7,7 +7,8 @@ use xp::models::efficientnet_lite::lite0;
 use xp::models::layout::Layout;
 use xp::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
 use xp::models::unit::Unit;
-use xp::spec::schema::{BackboneName, Resize};
+use xp::spec::schema::data::Resize;
+use xp::spec::schema::model::BackboneName;
 use xp::weights::registry::{self, Entry};
 use xp::weights::safetensors::SafetensorsParameters;
 

@@ -14,7 +14,7 @@ use crate::data::resize::resize;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
-use crate::spec::schema::OnBadImage;
+use crate::spec::schema::data::OnBadImage;
 
 /// Files between two looks at how much room is left. A constant, so that threads do not decide what is cached.
 const CHUNK_FILES: usize = 512;

@@ -28,6 +28,7 @@ use crate::run::stop::StopFlag;
 use crate::run::summary::RunError;
 use crate::settings::{Home, Resources, host};
 use crate::spec::fingerprint;
+use crate::spec::schema::Spec;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
@@ -36,6 +37,7 @@ use crate::store::resume::Resumption;
 use crate::store::runs::{Ending, NewRun, RunName};
 use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
+use crate::train::history::EpochValues;
 use crate::train::plan::Plan;
 use crate::train::session::{ResumePoint, Session};
 use crate::train::{Completion, TrainError};
@@ -120,7 +122,8 @@ pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Res
     let store = runtime.block_on(Store::open(&launch.home.database()))?;
     let observer = Observer { runs_dir: &launch.home.runs_dir(), this_host: &host(), now_ms: now_ms() };
     let run = runtime.block_on(store.run_detail(id, &observer))?;
-    let going_on = GoingOn::from_record(&run);
+    let history = runtime.block_on(history(&store, id, &launch.plan.spec))?;
+    let going_on = GoingOn::from_record(&run, history);
     going_on.sweep(&run_dir);
     let spec = &launch.plan.spec;
     let resumption = Resumption {
@@ -137,6 +140,16 @@ pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Res
     let started = Started { id: id.clone(), name: run.summary.name, run_dir };
     let conduct_of = Conduct { launch, runtime, store, started, _lock: lock };
     conduct(&conduct_of, Some(going_on.point), going_on.committed, watcher)
+}
+
+/// The committed epochs' values of the metrics that decide what comes next.
+async fn history(store: &Store, id: &RunId, spec: &Spec) -> Result<EpochValues, StoreError> {
+    let mut history = EpochValues::new();
+    for key in spec.monitored() {
+        let points = store.points(id, key, Resolution::Epoch).await?;
+        history.insert(key, points.iter().map(|point| (point.epoch, point.value)).collect());
+    }
+    Ok(history)
 }
 
 fn runtime() -> Result<Runtime, LaunchError> {

@@ -5,10 +5,13 @@
 pub mod bridge;
 pub mod channel;
 pub mod checkpoint;
+pub mod class_weights;
+pub mod clip;
 pub mod device;
 pub mod evaluate;
 pub mod features;
 pub mod feed;
+pub mod history;
 pub mod loss;
 pub mod metric;
 pub mod network;
@@ -44,6 +47,10 @@ pub enum TrainError {
     OtherData { splits: Vec<String> },
     #[error("use the run: it was trained with the weights {trained_with}, and this xp has {here}")]
     OtherWeights { trained_with: String, here: String },
+    #[error(
+        "train: the loss is {loss} at step {step}, in epoch {epoch}; a lower learning rate or `clip_global_norm` may help"
+    )]
+    NotFinite { epoch: u32, step: u64, loss: f64 },
     #[error("train: {0}")]
     Engine(String),
     #[error("measure: {0}")]

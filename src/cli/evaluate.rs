@@ -1,11 +1,12 @@
 //! `xp evaluate`: measures a run's checkpoint on images.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
@@ -140,7 +141,7 @@ struct Evaluated<'a> {
 /// The checkpoint asked for, if its files are still there.
 fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<&SavedCheckpoint, Failure> {
     let kept: Vec<&SavedCheckpoint> = run.checkpoints.iter().filter(|c| !c.deleted).map(|c| &c.saved).collect();
-    let monitor = run.summary.params.get("checkpoint.monitor").and_then(serde_json::Value::as_str);
+    let monitor = run.summary.params.get("checkpoint.monitor").and_then(Value::as_str);
     let best = monitor.and_then(|monitor| run.summary.metrics.get(monitor)?.best_epoch);
     let last = kept.last().map(|checkpoint| checkpoint.epoch);
     let epoch = match choice {
@@ -189,8 +190,10 @@ fn folder(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<
 }
 
 fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure> {
-    let Evaluated { run, epoch, data, measured: Measured { loss, accuracy, n_images }, notes } = evaluated;
+    let Evaluated { run, epoch, data, measured: Measured { means, n_images }, notes } = evaluated;
     if args.json {
+        let metrics: BTreeMap<String, Value> =
+            means.iter().map(|(measure, value)| (measure.to_string(), json::number(Some(*value)))).collect();
         let skipped = notes.skipped.iter().map(json::skipped).collect::<Vec<_>>();
         return output::print_json(&json!({
             "schema": 1,
@@ -198,7 +201,7 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
             "name": run.summary.name,
             "epoch": epoch,
             "data": data,
-            "metrics": { "loss": json::number(Some(*loss)), "accuracy": json::number(Some(*accuracy)) },
+            "metrics": metrics,
             "n_images": n_images,
             "skipped": skipped,
             "warnings": notes.warnings,
@@ -207,11 +210,14 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
     for line in notes.lines() {
         eprintln!("warning: {line}");
     }
+    let values = means.iter().map(|(measure, value)| {
+        let name = measure.to_string();
+        format!("{name} {}", metric_text(&name, Some(*value)))
+    });
     output::print(&format!(
-        "{}, epoch {epoch}, on {}: loss {} accuracy {}, {n_images} images\n",
+        "{}, epoch {epoch}, on {}: {}, {n_images} images\n",
         run.summary.name,
         data.display(),
-        metric_text("loss", Some(*loss)),
-        metric_text("accuracy", Some(*accuracy)),
+        values.collect::<Vec<_>>().join(" "),
     ))
 }

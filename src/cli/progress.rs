@@ -28,11 +28,13 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     last_line: Instant,
     n_skipped: u64,
+    /// Images of the valid split, of which not all may be measured.
+    n_valid: Option<u64>,
 }
 
 impl Progress {
     pub fn new(lines: Lines, device: String, backbone: String, epochs: u32) -> Self {
-        Self { lines, device, backbone, epochs, bar: None, last_line: Instant::now(), n_skipped: 0 }
+        Self { lines, device, backbone, epochs, bar: None, last_line: Instant::now(), n_skipped: 0, n_valid: None }
     }
 
     /// Prints a line above the bar; where nobody reads, nothing is lost, since all of it is stored.
@@ -69,6 +71,7 @@ impl Progress {
     }
 
     fn data(&mut self, facts: &DataFacts) {
+        self.n_valid = facts.splits.iter().find(|split| split.split == Split::Valid).map(|split| split.n_images);
         let splits = facts.splits.iter().map(|split| format!("{} {}", split.n_images, split.split));
         let splits = splits.collect::<Vec<_>>().join(", ");
         self.line(&format!("  {} classes; images: {splits}", facts.classes.len()));
@@ -132,8 +135,13 @@ impl Watcher for Progress {
         if first.split == Split::Test {
             self.line(&format!("test, epoch {}: {}, {} images", point.epoch, values(Split::Test), point.n_samples));
         } else {
+            let n_measured = points.iter().find(|(key, _)| key.split == Split::Valid).map(|(_, point)| point.n_samples);
+            let part = match (n_measured, self.n_valid) {
+                (Some(n), Some(n_valid)) if n < n_valid => format!(" ({n} of {n_valid})"),
+                _ => String::new(),
+            };
             self.line(&format!(
-                "epoch {:>width$}/{}  train {}  valid {}  {seconds:.1} s",
+                "epoch {:>width$}/{}  train {}  valid{part} {}  {seconds:.1} s",
                 point.epoch,
                 self.epochs,
                 values(Split::Train),
@@ -150,12 +158,18 @@ impl Watcher for Progress {
 }
 
 fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {
-    let value = |measure| {
+    let value = |measure: Measure| {
         let key = MetricKey::new(split, measure);
         let value = points.iter().find(|(of, _)| *of == key).map(|(_, point)| point.value);
         metric_text(&measure.to_string(), value)
     };
-    format!("loss {:7} acc {}", value(Measure::Loss), value(Measure::Accuracy))
+    let mut text = format!("loss {:7} acc {}", value(Measure::Loss), value(Measure::Accuracy));
+    for (key, _) in points.iter().filter(|(key, _)| key.split == split && split != Split::Train) {
+        if let Measure::TopK(k) = key.measure {
+            text += &format!(" top{k} {}", value(key.measure));
+        }
+    }
+    text
 }
 
 fn phase_name(phase: Phase) -> String {

@@ -1,18 +1,20 @@
-//! Epochs of batches: which images, in which order, mirrored or not.
+//! Batches of pixels: which images, in which order, changed or not.
 //!
-//! Everything is drawn from the seed and the epoch, so that a resumed run sees what an unbroken one would have seen.
+//! Everything is drawn from the seed and the pass, so that a resumed run sees what an unbroken one would have seen.
 
 use std::sync::Arc;
 
 use crate::data::augment::Augmentation;
+use crate::data::batching::{Batching, Section};
 use crate::data::images::{ImageError, Images};
 use crate::data::prefetch::{Plan, Prefetch};
-use crate::run::draw::permutation;
 use crate::run::stop::StopFlag;
 
 /// Images in the form a network takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
+    /// The pass over the images that it belongs to, 1-based.
+    pub pass: u32,
     /// Index of every image in its split.
     pub samples: Vec<u32>,
     pub labels: Vec<u32>,
@@ -22,22 +24,12 @@ pub struct Batch {
     pub width: u32,
 }
 
-/// The order of the images in an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Another one every epoch, drawn from the seed.
-    Shuffled,
-    /// By index.
-    Sequential,
-}
-
 /// How batches are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LoaderSettings {
-    /// At least 1; the last batch of an epoch may be smaller.
-    pub batch_size: u32,
-    pub order: Order,
+    pub batching: Batching,
     pub augmentation: Augmentation,
+    /// Draws the changes to images.
     pub seed: u64,
     /// Threads that prepare images; 0 counts as 1. They do not change what comes out.
     pub threads: usize,
@@ -55,18 +47,8 @@ impl Loader {
         Self { images, settings }
     }
 
-    /// Images in an epoch.
-    pub fn len(&self) -> usize {
-        self.images.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
-    }
-
-    /// Batches in an epoch.
-    pub fn n_batches(&self) -> usize {
-        self.len().div_ceil(self.batch_size())
+    pub fn batching(&self) -> &Batching {
+        &self.settings.batching
     }
 
     pub fn images(&self) -> &Arc<Images> {
@@ -75,30 +57,31 @@ impl Loader {
 
     /// Starts to prepare the batches of an epoch, which counts from 1.
     pub fn epoch(&self, epoch: u32, stop: &StopFlag) -> Batches {
-        let LoaderSettings { order, augmentation, seed, threads, .. } = self.settings;
-        let n = u32::try_from(self.len()).expect("a folder has fewer images");
-        let order = match order {
-            Order::Shuffled => permutation(seed, epoch, n),
-            Order::Sequential => (0..n).collect(),
-        };
-        let images = Arc::clone(&self.images);
+        let sections = self.settings.batching.sections(epoch);
+        let mut batches =
+            Batches { loader: self.clone(), sections: Box::new(sections), stop: stop.clone(), current: None };
+        batches.start_next();
+        batches
+    }
+
+    /// Starts to prepare the batches of a section.
+    fn start(&self, section: &Section, stop: &StopFlag) -> Prefetch {
+        let LoaderSettings { batching, augmentation, seed, threads } = &self.settings;
+        let (images, augmentation, seed, pass) = (Arc::clone(&self.images), *augmentation, *seed, section.pass);
         let fill = move |index: u32, pixels: &mut [u8]| {
             images.pixels_into(index as usize, pixels)?;
-            augmentation.apply(seed, epoch, u64::from(index), images.height(), images.width(), pixels);
+            augmentation.apply(seed, pass, u64::from(index), images.height(), images.width(), pixels);
             Ok(())
         };
         let plan = Plan {
-            order,
-            batch_size: self.batch_size(),
+            order: batching.images(section),
+            batch_size: batching.batch_size.max(1) as usize,
+            n_batches: section.batches.clone().count(),
             image_bytes: self.images.image_bytes(),
             fill: Arc::new(fill),
             stop: stop.clone(),
         };
-        Batches { images: Arc::clone(&self.images), prefetch: Prefetch::start(plan, threads) }
-    }
-
-    fn batch_size(&self) -> usize {
-        self.settings.batch_size.max(1) as usize
+        Prefetch::start(plan, *threads)
     }
 }
 
@@ -106,19 +89,42 @@ impl Loader {
 ///
 /// Ends early after an error, and when the stop flag is raised: whoever must know the difference looks at the flag.
 pub struct Batches {
-    images: Arc<Images>,
-    prefetch: Prefetch,
+    loader: Loader,
+    sections: Box<dyn Iterator<Item = Section> + Send>,
+    stop: StopFlag,
+    /// The pass that is being read.
+    current: Option<(u32, Prefetch)>,
+}
+
+impl Batches {
+    fn start_next(&mut self) {
+        let section = self.sections.next();
+        self.current = section.map(|section| (section.pass, self.loader.start(&section, &self.stop)));
+    }
 }
 
 impl Iterator for Batches {
     type Item = Result<Batch, ImageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let prepared = self.prefetch.next()?;
-        Some(prepared.map(|(samples, pixels_nhwc)| {
-            let labels = samples.iter().map(|sample| self.images.labels()[*sample as usize]).collect();
-            Batch { samples, labels, pixels_nhwc, height: self.images.height(), width: self.images.width() }
-        }))
+        loop {
+            let (pass, prefetch) = self.current.as_mut()?;
+            let pass = *pass;
+            match prefetch.next() {
+                Some(Ok((samples, pixels_nhwc))) => {
+                    let images = &self.loader.images;
+                    let labels = samples.iter().map(|sample| images.labels()[*sample as usize]).collect();
+                    let (height, width) = (images.height(), images.width());
+                    return Some(Ok(Batch { pass, samples, labels, pixels_nhwc, height, width }));
+                }
+                Some(Err(error)) => {
+                    self.current = None;
+                    return Some(Err(error));
+                }
+                None if self.stop.is_raised() => return None,
+                None => self.start_next(),
+            }
+        }
     }
 }
 

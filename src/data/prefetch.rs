@@ -24,6 +24,8 @@ pub struct Plan {
     pub order: Vec<u32>,
     /// At least 1.
     pub batch_size: usize,
+    /// The last batch has all that the others leave.
+    pub n_batches: usize,
     pub image_bytes: usize,
     pub fill: Arc<Fill>,
     pub stop: StopFlag,
@@ -120,7 +122,15 @@ impl Drop for Prefetch {
 
 impl Plan {
     fn batch(&self, batch: usize) -> Option<&[u32]> {
-        self.order.chunks(self.batch_size).nth(batch)
+        let start = batch * self.batch_size;
+        let end = if batch + 1 == self.n_batches { self.order.len() } else { start + self.batch_size };
+        (batch < self.n_batches).then(|| &self.order[start..end])
+    }
+
+    /// The batch of a place in the order, and the place within it.
+    fn batch_of(&self, place: usize) -> (usize, usize) {
+        let batch = (place / self.batch_size).min(self.n_batches - 1);
+        (batch, place - batch * self.batch_size)
     }
 }
 
@@ -174,13 +184,13 @@ impl Shared {
         let mut state = self.lock();
         loop {
             let place = state.next;
-            let batch = place / self.plan.batch_size;
             if state.ended || place == self.plan.order.len() {
                 return None;
             }
+            let (batch, in_batch) = self.plan.batch_of(place);
             if batch < state.n_taken + BATCHES_AHEAD {
                 state.next += 1;
-                if place.is_multiple_of(self.plan.batch_size) {
+                if in_batch == 0 {
                     let n_missing = self.plan.batch(batch).map_or(0, <[u32]>::len);
                     let images = (0..n_missing).map(|_| None).collect();
                     state.window.push_back(Batch { images, n_missing, pixels: None });
@@ -200,11 +210,11 @@ impl Shared {
 
     /// Hands an image in; whoever brings the last one puts the batch together.
     fn put(&self, place: usize, image: Result<Vec<u8>, ImageError>) {
-        let batch = place / self.plan.batch_size;
+        let (batch, in_batch) = self.plan.batch_of(place);
         let mut state = self.lock();
         let slot = batch - state.n_taken;
         let open = &mut state.window[slot];
-        open.images[place % self.plan.batch_size] = Some(image);
+        open.images[in_batch] = Some(image);
         open.n_missing -= 1;
         if open.n_missing > 0 {
             return;

@@ -151,9 +151,10 @@ impl<'a> Committer<'a> {
         Ok(Some(points))
     }
 
-    /// Removes checkpoints that are neither best nor last, after newer ones are committed and never before.
+    /// Removes checkpoints that nothing keeps, after newer ones are committed and never before.
     async fn remove_superseded(&mut self) -> Result<(), StoreError> {
-        let epochs = superseded(&self.committed, self.spec.checkpoint.monitor.key().direction());
+        let policy = &self.spec.checkpoint;
+        let epochs = superseded(&self.committed, policy.monitor.key().direction(), policy.keep);
         if epochs.is_empty() {
             return Ok(());
         }

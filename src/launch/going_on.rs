@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::launch::keep::Committed;
 use crate::run::detail::RunDetail;
-use crate::run::metric::MetricKey;
 use crate::train::checkpoint;
+use crate::train::history::EpochValues;
 use crate::train::session::ResumePoint;
 
 /// A run as far as it was committed.
@@ -17,7 +17,8 @@ pub(crate) struct GoingOn {
 }
 
 impl GoingOn {
-    pub fn from_record(run: &RunDetail) -> Self {
+    /// `history` holds the epochs' values of the metrics that decide something.
+    pub fn from_record(run: &RunDetail, history: EpochValues) -> Self {
         let kept = run.checkpoints.iter().filter(|checkpoint| !checkpoint.deleted);
         let committed: Vec<Committed> = kept
             .map(|checkpoint| Committed {
@@ -25,14 +26,9 @@ impl GoingOn {
                 monitor_value: checkpoint.monitor_value.unwrap_or(f64::NAN),
             })
             .collect();
-        let bests = run
-            .summary
-            .metrics
-            .iter()
-            .filter_map(|(name, series)| Some((MetricKey::parse(name)?, (series.best_epoch?, series.best?))));
         let point = ResumePoint {
             epoch: committed.last().map_or(0, |last| last.epoch),
-            bests: bests.collect(),
+            history,
             data: run.data.clone(),
             weights_hash: run.model.as_ref().map(|model| model.weights_hash.clone()),
         };

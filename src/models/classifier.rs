@@ -19,6 +19,13 @@ pub struct NetworkPlan {
     pub head: HeadPlan,
 }
 
+impl NetworkPlan {
+    /// Whether any batch norm computes statistics of the batch.
+    pub fn trains_norms(&self) -> bool {
+        self.norms == Norms::Trained && self.freeze.n_rows < self.layout.n_rows()
+    }
+}
+
 /// The frozen units up to the deepest cut, outside autodiff.
 #[derive(Module, Debug)]
 pub struct Prefix {

@@ -102,16 +102,17 @@ fn label(run: &RunSeries, split: Split, n_runs: usize) -> Option<String> {
 
 fn y_label(measure: Measure, n_runs: usize) -> String {
     let label = match measure {
-        Measure::Loss => "loss (nats a sample)",
-        Measure::Accuracy => "accuracy (fraction)",
+        Measure::Loss => "loss (nats a sample)".to_owned(),
+        Measure::Accuracy => "accuracy (fraction)".to_owned(),
+        Measure::TopK(k) => format!("top-{k} accuracy (fraction)"),
     };
-    if n_runs == 1 { label.to_owned() } else { format!("{label}, dashed: train") }
+    if n_runs == 1 { label } else { format!("{label}, dashed: train") }
 }
 
 fn bounds(measure: Measure) -> (f64, f64) {
     match measure {
         Measure::Loss => (0.0, f64::INFINITY),
-        Measure::Accuracy => (0.0, 1.0),
+        Measure::Accuracy | Measure::TopK(_) => (0.0, 1.0),
     }
 }
 

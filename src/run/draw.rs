@@ -14,13 +14,15 @@ pub enum Purpose {
     Dropout = 3,
     /// Initial weights; the tensor's name is a second address.
     Weights = 4,
+    /// Which valid images are measured where not all of them are.
+    ValidationSubset = 6,
 }
 
 /// Where a draw stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address<'a> {
     pub seed: u64,
-    /// 1-based; 0 for what happens before the first epoch.
+    /// The pass over the images, 1-based, which is the epoch where an epoch is one pass; 0 before the first.
     pub epoch: u32,
     /// The image's index in its split; 0 where it does not apply.
     pub sample: u64,
@@ -78,7 +80,7 @@ impl Draws {
     }
 }
 
-/// The order of `n` samples in an epoch: Fisher and Yates' shuffle.
+/// The order of `n` samples in a pass: Fisher and Yates' shuffle.
 pub fn permutation(seed: u64, epoch: u32, n: u32) -> Vec<u32> {
     let mut draws = Draws::at(Address { seed, epoch, sample: 0, purpose: Purpose::Order, name: "" });
     let mut order: Vec<u32> = (0..n).collect();

@@ -18,6 +18,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::run::metric::MetricKey;
 use crate::spec::schema::augment::Augment;
 use crate::spec::schema::data::Data;
 use crate::spec::schema::model::Model;
@@ -110,6 +111,22 @@ pub struct Spec {
     #[serde(default = "default_log_every")]
     #[garde(range(min = 1, max = 1_000_000))]
     pub log_every: u32,
+}
+
+impl Spec {
+    /// The metrics that decide something: which checkpoint is best, when training ends, when the rate falls.
+    pub fn monitored(&self) -> Vec<MetricKey> {
+        let early = self.early_stopping.as_ref().map(|stopping| stopping.monitor.key());
+        let plateau = match &self.schedule {
+            Schedule::Plateau(plateau) => Some(plateau.monitor.key()),
+            _ => None,
+        };
+        let mut keys: Vec<MetricKey> =
+            std::iter::once(self.checkpoint.monitor.key()).chain(early).chain(plateau).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,146 +1,185 @@
 //! What burn-train reports, in the project's words: its metric logger and its renderer.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 
-use burn::train::EarlyStoppingStrategy;
 use burn::train::logger::{EvaluationProgressLogger, MetricLogger, TrainingProgressLogger};
 use burn::train::metric::store::{Aggregate, EpochSummary, EventStoreClient, MetricsUpdate, Split as BurnSplit};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use burn::train::renderer::{
     EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
 };
+use burn::train::{EarlyStoppingStrategy, Interrupter};
 
 use tracing::Span;
 
 use crate::run::event::{Event, Phase};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
+use crate::spec::schema::EarlyStopping;
 use crate::train::channel::Events;
+use crate::train::history::{self, History};
 
-/// The epoch whose metric is the best so far, NaN never being it; shared between burn-train's threads and ours.
-#[derive(Clone, Debug)]
-pub struct BestEpoch {
-    key: MetricKey,
-    state: Arc<Mutex<BestState>>,
-}
-
-#[derive(Debug)]
-struct BestState {
-    best: Option<(u32, f64)>,
-    last: u32,
-}
-
-impl BestEpoch {
-    /// Begins with the best of the epochs that were measured before, and the last of them.
-    pub fn new(key: MetricKey, best: Option<(u32, f64)>, last: u32) -> Self {
-        Self { key, state: Arc::new(Mutex::new(BestState { best, last })) }
-    }
-
-    /// The best epoch, else the last one: every value was NaN.
-    pub fn get_or_last(&self) -> u32 {
-        let state = self.lock();
-        state.best.map_or(state.last, |(epoch, _)| epoch)
-    }
-
-    /// The best epoch.
-    pub fn get(&self) -> Option<u32> {
-        self.lock().best.map(|(epoch, _)| epoch)
-    }
-
-    fn offer(&self, key: MetricKey, epoch: u32, value: f64) {
-        if key != self.key {
-            return;
-        }
-        let mut state = self.lock();
-        state.last = epoch;
-        if key.direction().improves(value, state.best.map(|(_, value)| value)) {
-            state.best = Some((epoch, value));
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BestState> {
-        self.state.lock().expect("nothing panics while it holds this lock")
-    }
-}
-
-/// Stops once the best epoch lies so many epochs back.
+/// Ends a training once its monitored metric has not improved for long enough.
 #[derive(Clone, Debug)]
 pub struct Patience {
     events: Events,
-    best: BestEpoch,
-    patience: u32,
+    history: History,
+    stopping: EarlyStopping,
 }
 
 impl Patience {
-    pub fn new(events: Events, best: BestEpoch, patience: u32) -> Self {
-        Self { events, best, patience }
-    }
-
-    /// What it watches.
-    pub fn best(&self) -> &BestEpoch {
-        &self.best
+    pub fn new(events: Events, history: History, stopping: EarlyStopping) -> Self {
+        Self { events, history, stopping }
     }
 }
 
 impl EarlyStoppingStrategy for Patience {
     fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
-        // Metrics come through another thread, in their order: this question is answered after all that was told before.
-        let _ = store.find_metric(&Measure::Loss.to_string(), epoch, Aggregate::Mean, &BurnSplit::Valid);
-        let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
-        let best = self.best.get().unwrap_or(0);
-        let stops = epoch.saturating_sub(best) >= self.patience;
+        wait_for_metrics(epoch, store);
+        let key = self.stopping.monitor.key();
+        let stops = history::stops_early(&self.history.values(key), &self.stopping);
         if stops {
-            let key = self.best.key.to_string();
-            self.events.send(Event::StoppedEarly { epoch, best_epoch: self.best.get(), monitor: key });
+            let (epoch, best_epoch) = (epoch_number(epoch), self.history.best_epoch(key));
+            self.events.send(Event::StoppedEarly { epoch, best_epoch, monitor: key.to_string() });
         }
         stops
+    }
+}
+
+/// Waits until the recorder has seen all that was measured so far.
+///
+/// Metrics come through another thread, in their order: this question is answered after all that was told before.
+pub fn wait_for_metrics(epoch: usize, store: &EventStoreClient) {
+    let _ = store.find_metric(&Measure::Loss.to_string(), epoch, Aggregate::Mean, &BurnSplit::Valid);
+}
+
+fn epoch_number(epoch: usize) -> u32 {
+    u32::try_from(epoch).unwrap_or(u32::MAX)
+}
+
+/// A training loss that is no finite number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NotFinite {
+    pub epoch: u32,
+    /// The optimizer's step, from 1.
+    pub step: u64,
+    pub loss: f64,
+}
+
+/// What ends a training whose loss is no longer a number; shared with whoever reports it.
+#[derive(Clone)]
+pub struct NanGuard {
+    interrupter: Interrupter,
+    found: Arc<OnceLock<NotFinite>>,
+}
+
+impl NanGuard {
+    pub fn new(interrupter: Interrupter) -> Self {
+        Self { interrupter, found: Arc::default() }
+    }
+
+    /// What ended the training, if this did.
+    pub fn found(&self) -> Option<NotFinite> {
+        self.found.get().copied()
+    }
+
+    fn stop(&self, found: NotFinite) {
+        if self.found.set(found).is_ok() {
+            self.interrupter.stop(Some("the loss is not finite"));
+        }
     }
 }
 
 /// Turns metric updates into points.
 pub struct Recorder {
     events: Events,
-    watched: Vec<BestEpoch>,
+    history: History,
+    /// `None` where training goes on with any loss.
+    guard: Option<NanGuard>,
     log_every: u64,
+    /// Batches that make a step of the optimizer.
+    accumulation: u64,
     measures: HashMap<MetricId, Measure>,
-    /// Optimizer steps so far.
+    /// The optimizer's steps so far.
     step: u64,
+    /// The batches of the step that is being taken.
+    window: Window,
     /// Images measured so far in the current split.
     n_samples: u64,
     epoch_points: Vec<(MetricKey, Point)>,
 }
 
+/// Batches of one step of the optimizer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    n_batches: u64,
+    n_images: u64,
+    total_loss: f64,
+}
+
+/// What a recorder is told at its beginning.
+pub struct RecorderSettings {
+    pub log_every: u32,
+    pub accumulation: u32,
+    /// The optimizer's steps taken before.
+    pub step: u64,
+    pub guard: Option<NanGuard>,
+}
+
 impl Recorder {
-    /// `step` counts the optimizer steps taken before.
-    pub fn new(events: Events, watched: Vec<BestEpoch>, log_every: u32, step: u64) -> Self {
+    pub fn new(events: Events, history: History, settings: RecorderSettings) -> Self {
         Self {
             events,
-            watched,
-            log_every: u64::from(log_every),
+            history,
+            guard: settings.guard,
+            log_every: u64::from(settings.log_every),
+            accumulation: u64::from(settings.accumulation),
             measures: HashMap::new(),
-            step,
+            step: settings.step,
+            window: Window::default(),
             n_samples: 0,
             epoch_points: Vec::new(),
         }
     }
 
     fn point(&self, epoch: usize, value: f64, n_samples: u64) -> Point {
-        let epoch = u32::try_from(epoch).unwrap_or(u32::MAX);
-        Point { epoch, step: self.step, at_ms: jiff::Timestamp::now().as_millisecond(), value, n_samples }
+        let at_ms = jiff::Timestamp::now().as_millisecond();
+        Point { epoch: epoch_number(epoch), step: self.step, at_ms, value, n_samples }
     }
 
-    /// Counts a step, and every so often tells its loss.
+    /// What comes after a loss that ended the training belongs to no epoch.
+    fn has_ended(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.found().is_some())
+    }
+
+    /// Counts a batch, and with the last of a step the step.
     fn batch(&mut self, epoch: usize, key: MetricKey, mean: f64, n_images: usize) {
         if key.measure != Measure::Loss {
             return;
         }
         self.n_samples += n_images as u64;
-        if key.split == Split::Train {
-            self.step += 1;
-            if self.step.is_multiple_of(self.log_every) {
-                let point = self.point(epoch, mean, n_images as u64);
-                self.events.send(Event::StepPoints(vec![(key, point)]));
-            }
+        if key.split != Split::Train {
+            return;
+        }
+        if let Some(guard) = self.guard.as_ref().filter(|_| !mean.is_finite()) {
+            guard.stop(NotFinite { epoch: epoch_number(epoch), step: self.step + 1, loss: mean });
+            return;
+        }
+        self.window.n_batches += 1;
+        self.window.n_images += n_images as u64;
+        self.window.total_loss += mean * n_images as f64;
+        if self.window.n_batches == self.accumulation {
+            self.end_step(epoch, key);
+        }
+    }
+
+    /// Counts a step, and every so often tells its loss.
+    fn end_step(&mut self, epoch: usize, key: MetricKey) {
+        let Window { n_images, total_loss, .. } = std::mem::take(&mut self.window);
+        self.step += 1;
+        if self.step.is_multiple_of(self.log_every) {
+            let point = self.point(epoch, total_loss / n_images as f64, n_images);
+            self.events.send(Event::StepPoints(vec![(key, point)]));
         }
     }
 
@@ -149,9 +188,13 @@ impl Recorder {
         if self.n_samples == 0 {
             return;
         }
+        let is_training_loss = key == MetricKey::new(Split::Train, Measure::Loss);
+        if is_training_loss && self.window.n_batches > 0 {
+            self.end_step(epoch, key);
+        }
         let point = self.point(epoch, mean, self.n_samples);
-        self.watched.iter().for_each(|best| best.offer(key, point.epoch, mean));
-        if key == MetricKey::new(Split::Train, Measure::Loss) && !mean.is_finite() {
+        self.history.push(key, point.epoch, mean);
+        if is_training_loss && !mean.is_finite() {
             let text =
                 format!("train.loss is {mean} in epoch {epoch}: the training diverged; a lower learning rate may help");
             self.events.send(Event::Warning(text));
@@ -168,6 +211,9 @@ impl MetricLogger for Recorder {
             BurnSplit::Test(_) => Split::Test,
         };
         for metric in update.entries_numeric {
+            if self.has_ended() {
+                return;
+            }
             let Some(&measure) = self.measures.get(&metric.entry.metric_id) else { continue };
             let key = MetricKey::new(split, measure);
             match metric.numeric_entry {
@@ -193,8 +239,8 @@ impl MetricLogger for Recorder {
 
     fn log_epoch_summary(&mut self, summary: EpochSummary) {
         self.n_samples = 0;
-        if summary.split == BurnSplit::Valid {
-            let epoch = u32::try_from(summary.epoch_number).unwrap_or(u32::MAX);
+        if summary.split == BurnSplit::Valid && !self.has_ended() {
+            let epoch = epoch_number(summary.epoch_number);
             self.events.send(Event::EpochMeasured { epoch, points: std::mem::take(&mut self.epoch_points) });
         }
     }

@@ -17,6 +17,7 @@ use burn::train::metric::store::EventStoreClient;
 use serde::{Deserialize, Serialize};
 
 use crate::run::event::{Event, SavedCheckpoint};
+use crate::train::bridge::wait_for_metrics;
 use crate::train::channel::Events;
 
 const FORMAT: u32 = 1;
@@ -175,7 +176,9 @@ impl<R: Checkpoint> Checkpointer<R> for PartWriter {
 pub struct EveryEpoch;
 
 impl CheckpointingStrategy for EveryEpoch {
-    fn checkpointing(&mut self, _: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
+    fn checkpointing(&mut self, epoch: usize, store: &EventStoreClient) -> Vec<CheckpointingAction> {
+        // The next epoch's learning rate may depend on what this one measured.
+        wait_for_metrics(epoch, store);
         vec![CheckpointingAction::Save]
     }
 }

@@ -22,12 +22,10 @@ use crate::train::step::Trainee;
 use crate::train::{Completion, TrainError};
 
 /// Means over the images of a split.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// Nats.
-    pub loss: f64,
-    /// 0 to 1.
-    pub accuracy: f64,
+    /// The loss in nats, then accuracies from 0 to 1.
+    pub means: Vec<(Measure, f64)>,
     pub n_images: u64,
 }
 
@@ -36,8 +34,7 @@ impl Measured {
     pub fn points(&self, split: Split, epoch: u32, step: u64) -> Vec<(MetricKey, Point)> {
         let at_ms = jiff::Timestamp::now().as_millisecond();
         let point = |value| Point { epoch, step, at_ms, value, n_samples: self.n_images };
-        let values = [(Measure::Loss, self.loss), (Measure::Accuracy, self.accuracy)];
-        values.map(|(measure, value)| (MetricKey::new(split, measure), point(value))).to_vec()
+        self.means.iter().map(|(measure, value)| (MetricKey::new(split, *measure), point(*value))).collect()
     }
 }
 
@@ -56,22 +53,26 @@ pub fn measure(
     stop: &StopFlag,
     progress: impl Fn(u64),
 ) -> Result<Completion<Measured>, TrainError> {
-    let (mut loss, mut n_correct, mut n_images) = (0.0, 0.0, 0);
+    let mut totals: Vec<(Measure, f64)> = trainee.frame().measures.iter().map(|measure| (*measure, 0.0)).collect();
+    let mut n_images = 0;
     let unreadable = |reason: String| TrainError::Measure(reason);
-    for input in source.epoch(0, stop) {
-        let stats = trainee.step(input.map_err(|e| unreadable(e.to_string()))?);
-        let losses = stats.losses.try_into_vec_as::<f32>().map_err(|e| unreadable(e.to_string()))?;
-        let correct = stats.correct.try_into_vec_as::<f32>().map_err(|e| unreadable(e.to_string()))?;
-        loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>();
-        n_correct += correct.iter().map(|&correct| f64::from(correct)).sum::<f64>();
-        n_images += losses.len() as u64;
+    for input in source.epoch(1, stop) {
+        let input = input.map_err(|e| unreadable(e.to_string()))?;
+        let n_in_batch = input.labels.len() as u64;
+        let stats = trainee.step(input);
+        for ((_, total), (_, values)) in totals.iter_mut().zip(stats.values) {
+            let values = values.try_into_vec_as::<f32>().map_err(|e| unreadable(e.to_string()))?;
+            *total += values.iter().map(|&value| f64::from(value)).sum::<f64>();
+        }
+        n_images += n_in_batch;
         progress(n_images);
     }
     if stop.is_raised() {
         return Ok(Completion::Stopped);
     }
     let n = n_images as f64;
-    Ok(Completion::Done(Measured { loss: loss / n, accuracy: n_correct / n, n_images }))
+    let means = totals.into_iter().map(|(measure, total)| (measure, total / n)).collect();
+    Ok(Completion::Done(Measured { means, n_images }))
 }
 
 /// What to measure, and with which checkpoint.

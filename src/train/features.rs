@@ -4,11 +4,10 @@ use burn::tensor::TensorReadError;
 
 use crate::data::images::ImageError;
 use crate::data::loader::{Batch, Loader};
-use crate::run::draw::permutation;
 use crate::run::stop::StopFlag;
 use crate::train::step::{Frame, Input, Values};
 
-/// The features of every image of a split, in the split's order.
+/// The features of the images of a split that are used, in their order.
 #[derive(Debug)]
 pub struct FeatureTable {
     /// `[n, c, h, w]`, row-major.
@@ -34,7 +33,7 @@ impl FeatureTable {
         n_images as u64 * chw.iter().product::<usize>() as u64 * size_of::<f32>() as u64
     }
 
-    /// Runs the prefix over all images of a loader that keeps their order.
+    /// Runs the prefix over the images of a loader's first epoch; its order is the table's.
     ///
     /// `chw` is the prefix's output; `progress` is told the number of images done.
     pub fn compute(
@@ -45,8 +44,9 @@ impl FeatureTable {
         progress: impl Fn(u64),
     ) -> Result<Self, FeatureError> {
         let mut table = Self { values: Vec::new(), chw, labels: Vec::new() };
-        table.values.reserve_exact(loader.len() * chw.iter().product::<usize>());
-        for batch in loader.epoch(0, stop) {
+        let n_images = loader.batching().n_members() as usize;
+        table.values.reserve_exact(n_images * chw.iter().product::<usize>());
+        for batch in loader.epoch(1, stop) {
             let batch = batch?;
             let Batch { pixels_nhwc, height, width, labels, .. } = batch;
             let image_chw = [3, height as usize, width as usize];
@@ -55,7 +55,7 @@ impl FeatureTable {
             table.labels.extend(labels);
             progress(table.labels.len() as u64);
         }
-        if stop.is_raised() || table.labels.len() < loader.len() { Err(FeatureError::Stopped) } else { Ok(table) }
+        if stop.is_raised() || table.labels.len() < n_images { Err(FeatureError::Stopped) } else { Ok(table) }
     }
 
     pub fn len(&self) -> usize {
@@ -66,14 +66,8 @@ impl FeatureTable {
         self.labels.is_empty()
     }
 
-    /// The order of an epoch's images: drawn from a seed, or the split's own.
-    pub fn order(&self, shuffle_seed: Option<u64>, epoch: u32) -> Vec<u32> {
-        let n = self.len() as u32;
-        shuffle_seed.map_or_else(|| (0..n).collect(), |seed| permutation(seed, epoch, n))
-    }
-
     /// Gathers the features of some images.
-    pub fn input(&self, samples: &[u32], epoch: u32) -> Input {
+    pub fn input(&self, samples: &[u32], pass: u32) -> Input {
         let n_features: usize = self.chw.iter().product();
         let mut values = Vec::with_capacity(samples.len() * n_features);
         for &sample in samples {
@@ -85,7 +79,9 @@ impl FeatureTable {
             chw: self.chw,
             labels: samples.iter().map(|&sample| self.labels[sample as usize]).collect(),
             samples: samples.to_vec(),
-            epoch,
+            pass,
+            n_step_images: samples.len() as u64,
+            weights: None,
         }
     }
 }

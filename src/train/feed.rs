@@ -8,54 +8,83 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 
+use crate::data::batching::{Batching, Section};
 use crate::data::loader::{Batch, Batches, Loader};
 use crate::run::stop::StopFlag;
 use crate::train::features::FeatureTable;
 use crate::train::step::{Input, Values};
 
-/// Where the batches of a split come from.
+/// What the batches of a split are made from.
 #[derive(Debug)]
-pub enum Source {
+pub enum Origin {
     Pixels(Loader),
-    Features {
-        table: FeatureTable,
-        batch_size: usize,
-        /// Shuffled by this seed, or in the split's order.
-        shuffle_seed: Option<u64>,
-    },
+    Features(FeatureTable),
+}
+
+/// Where the batches of a split come from, and how they are cut.
+#[derive(Debug)]
+pub struct Source {
+    pub origin: Origin,
+    pub batching: Batching,
+    /// Batches whose mean gradient makes a step of the optimizer; at least 1.
+    pub accumulation: u32,
+    /// A factor on the loss of each class' images.
+    pub class_weights: Option<Vec<f32>>,
 }
 
 impl Source {
+    /// Images of the first epoch; others may differ by a part of a batch.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Pixels(loader) => loader.len(),
-            Self::Features { table, .. } => table.len(),
-        }
+        self.batching.images_per_epoch(1) as usize
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// The optimizer's steps in an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.batching.batches_per_epoch().div_ceil(u64::from(self.accumulation))
+    }
+
     /// The batches of an epoch, in an order that its number decides.
     pub fn epoch(&self, epoch: u32, stop: &StopFlag) -> Inputs<'_> {
-        let batches = match self {
-            Self::Pixels(loader) => InputBatches::Pixels(loader.epoch(epoch, stop)),
-            Self::Features { table, batch_size, shuffle_seed } => InputBatches::Features {
-                table,
-                order: table.order(*shuffle_seed, epoch),
-                batch_size: *batch_size,
-                next: 0,
-            },
+        let sections = self.batching.sections(epoch);
+        let batches = match &self.origin {
+            Origin::Pixels(loader) => InputBatches::Pixels(loader.epoch(epoch, stop)),
+            Origin::Features(table) => {
+                let of = |section: Section| {
+                    let batches = self.batching.batches(&section).into_iter();
+                    batches.map(move |samples| (section.pass, samples))
+                };
+                InputBatches::Features { table, batches: Box::new(sections.flat_map(of)) }
+            }
         };
-        Inputs { batches, epoch, n_done: 0, n_items: self.len(), stop: stop.clone() }
+        let lens = self.batching.sections(epoch).flat_map(|section| section.batches);
+        let lens = lens.map(|batch| u64::from(self.batching.batch_len(batch)));
+        let n_items = self.batching.images_per_epoch(epoch) as usize;
+        Inputs {
+            source: self,
+            batches,
+            lens: Box::new(lens),
+            n_left_in_step: 0,
+            n_step_images: 0,
+            n_done: 0,
+            n_items,
+            stop: stop.clone(),
+        }
     }
 }
 
 /// The batches of one epoch; ends early when the stop flag is raised.
 pub struct Inputs<'a> {
+    source: &'a Source,
     batches: InputBatches<'a>,
-    epoch: u32,
+    /// Images of the batches that no step has begun with.
+    lens: Box<dyn Iterator<Item = u64> + 'a>,
+    /// Images of the current step that are to come.
+    n_left_in_step: u64,
+    n_step_images: u64,
     n_done: usize,
     n_items: usize,
     stop: StopFlag,
@@ -63,7 +92,24 @@ pub struct Inputs<'a> {
 
 enum InputBatches<'a> {
     Pixels(Batches),
-    Features { table: &'a FeatureTable, order: Vec<u32>, batch_size: usize, next: usize },
+    Features { table: &'a FeatureTable, batches: Box<dyn Iterator<Item = (u32, Vec<u32>)> + 'a> },
+}
+
+impl Inputs<'_> {
+    /// Says which step a batch is part of, and what its images weigh.
+    fn placed(&mut self, mut input: Input) -> Input {
+        let n_images = input.labels.len();
+        if self.n_left_in_step == 0 {
+            self.n_step_images = self.lens.by_ref().take(self.source.accumulation as usize).sum();
+            self.n_left_in_step = self.n_step_images;
+        }
+        self.n_left_in_step -= n_images as u64;
+        self.n_done += n_images;
+        input.n_step_images = self.n_step_images;
+        let weights = self.source.class_weights.as_ref();
+        input.weights = weights.map(|weights| input.labels.iter().map(|&label| weights[label as usize]).collect());
+        input
+    }
 }
 
 impl Iterator for Inputs<'_> {
@@ -75,27 +121,27 @@ impl Iterator for Inputs<'_> {
         }
         let input = match &mut self.batches {
             InputBatches::Pixels(batches) => match batches.next()? {
-                Ok(batch) => input(batch, self.epoch),
+                Ok(batch) => input(batch),
                 Err(error) => return Some(Err(DatasetError::new(error))),
             },
-            InputBatches::Features { table, order, batch_size, next } => {
-                let samples = order[*next..].chunks(*batch_size).next()?;
-                *next += samples.len();
-                table.input(samples, self.epoch)
+            InputBatches::Features { table, batches } => {
+                let (pass, samples) = batches.next()?;
+                table.input(&samples, pass)
             }
         };
-        self.n_done += input.labels.len();
-        Some(Ok(input))
+        Some(Ok(self.placed(input)))
     }
 }
 
-fn input(batch: Batch, epoch: u32) -> Input {
+fn input(batch: Batch) -> Input {
     Input {
         values: Values::PixelsNhwc(batch.pixels_nhwc),
         chw: [3, batch.height as usize, batch.width as usize],
+        n_step_images: batch.labels.len() as u64,
         labels: batch.labels,
         samples: batch.samples,
-        epoch,
+        pass: batch.pass,
+        weights: None,
     }
 }
 

@@ -10,33 +10,35 @@ use burn::train::metric::{
 
 use crate::run::metric::{Direction, Measure};
 
-/// What a step hands to the metrics, one number an image.
+/// What a step hands to the metrics: for each measure one number an image.
 ///
-/// Shape: both `[n]`.
-#[derive(Debug)]
+/// Shape: all `[n]`.
+#[derive(Clone, Debug)]
 pub struct BatchStats {
-    pub losses: Tensor<1>,
-    /// 1 where the prediction is right.
-    pub correct: Tensor<1>,
+    pub values: Vec<(Measure, Tensor<1>)>,
+}
+
+impl BatchStats {
+    /// One number an image.
+    pub fn of(&self, measure: Measure) -> &Tensor<1> {
+        let found = self.values.iter().find(|(of, _)| *of == measure);
+        &found.expect("a step measures all that is asked of it").1
+    }
 }
 
 impl ItemLazy for BatchStats {
     fn sync(self) -> Result<Self, ExecutionError> {
-        self.losses.device().flush()?;
-        Ok(Self { losses: self.losses.without_autodiff(), correct: self.correct.without_autodiff() })
+        let plain = |(measure, values): (Measure, Tensor<1>)| {
+            values.device().flush()?;
+            Ok((measure, values.without_autodiff()))
+        };
+        Ok(Self { values: self.values.into_iter().map(plain).collect::<Result<_, ExecutionError>>()? })
     }
 }
 
-/// The values of one metric for the images of a batch.
-#[derive(Debug)]
-pub struct ImageValues {
-    losses: Tensor<1>,
-    correct: Tensor<1>,
-}
-
-impl Adaptor<ImageValues> for BatchStats {
-    fn adapt(&self) -> ImageValues {
-        ImageValues { losses: self.losses.clone(), correct: self.correct.clone() }
+impl Adaptor<Self> for BatchStats {
+    fn adapt(&self) -> Self {
+        self.clone()
     }
 }
 
@@ -79,7 +81,7 @@ impl ImageMean {
 }
 
 impl Metric for ImageMean {
-    type Input = ImageValues;
+    type Input = BatchStats;
 
     fn name(&self) -> MetricName {
         Arc::clone(&self.name)
@@ -90,12 +92,8 @@ impl Metric for ImageMean {
         NumericAttributes { unit: None, higher_is_better }.into()
     }
 
-    fn update(&mut self, item: &ImageValues, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
-        let values = match self.measure {
-            Measure::Loss => &item.losses,
-            Measure::Accuracy | Measure::TopK(_) => &item.correct,
-        };
-        let values = values.clone().try_into_vec_as::<f32>()?;
+    fn update(&mut self, item: &BatchStats, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+        let values = item.of(self.measure).clone().try_into_vec_as::<f32>()?;
         self.batch = Sum { total: values.iter().map(|&value| f64::from(value)).sum(), n: values.len() };
         self.split = Sum { total: self.split.total + self.batch.total, n: self.split.n + self.batch.n };
         Ok(self.entry())

@@ -6,6 +6,8 @@ use burn::tensor::TensorData;
 
 use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
 use crate::models::parameters::{ParametersError, RandomParameters};
+use crate::run::metric::Measure;
+use crate::spec::schema::Spec;
 use crate::spec::schema::model::Weights;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
@@ -41,11 +43,20 @@ fn with_sources(plan: &Plan, device: &TrainDevice, sources: Sources<'_>) -> Resu
         prefix,
         preprocessing: plan.preprocessing,
         loss: plan.network.head.loss,
+        label_smoothing: plan.spec.label_smoothing,
+        clip_global_norm: plan.spec.clip_global_norm,
+        measures: measures(&plan.spec),
         seed: plan.spec.seed,
         device: device.device.clone(),
     };
     let trainee = Trainee::new(tail, Arc::new(frame));
     Ok(Network { trainee, weights_hash: sources.backbone.hash(), frozen_hash })
+}
+
+/// What is measured of a split.
+pub fn measures(spec: &Spec) -> Vec<Measure> {
+    let top_k = spec.top_k.iter().map(|k| Measure::TopK(*k));
+    [Measure::Loss, Measure::Accuracy].into_iter().chain(top_k).collect()
 }
 
 /// The network's tensors by name.

@@ -3,7 +3,7 @@
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 
-use crate::spec::schema;
+use crate::spec::schema::optimizer as schema;
 
 /// The optimizer that a spec asks for.
 pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {

@@ -7,13 +7,15 @@ use crate::models::freeze::{FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
 use crate::models::layout::Layout;
 use crate::models::unit::Norms;
-use crate::run::metric::Split;
+use crate::run::metric::{Measure, Split};
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Problem, SpecError};
 use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::BatchNormMode;
+use crate::spec::schema::monitor::Monitor;
+use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::source::{HeldOutSource, ImageSource};
-use crate::spec::schema::{Loss, Spec};
+use crate::spec::schema::{ClassWeights, Loss, Spec};
 use crate::weights::registry::{self, Preprocessing};
 
 /// A spec that fits its folders and its backbone.
@@ -54,6 +56,10 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let mut problems = Vec::new();
     let folders = folders(loaded, &mut problems);
     problems.extend(warmup_problem(spec));
+    problems.extend(monitor_problems(spec));
+    if let Some((Split::Train, train)) = folders.first() {
+        problems.extend(class_problems(spec, &train.classes));
+    }
     let layout = backbone::layout(spec.model.backbone);
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
@@ -169,6 +175,42 @@ fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<
             None
         }
     }
+}
+
+/// A metric that decides something must be measured.
+fn monitor_problems(spec: &Spec) -> Vec<Problem> {
+    let early = spec.early_stopping.as_ref().map(|stopping| ("early_stopping.monitor", stopping.monitor));
+    let plateau = match &spec.schedule {
+        Schedule::Plateau(plateau) => Some(("schedule.plateau.monitor", plateau.monitor)),
+        _ => None,
+    };
+    let named = std::iter::once(("checkpoint.monitor", spec.checkpoint.monitor)).chain(early).chain(plateau);
+    let missing = |(key, monitor): (&str, Monitor)| match monitor.key().measure {
+        Measure::TopK(k) if !spec.top_k.contains(&k) => {
+            let message = format!("{} is not measured", monitor.key());
+            Some(Problem::new(key, message, format!("add `top_k: [{k}]`")))
+        }
+        _ => None,
+    };
+    named.filter_map(missing).collect()
+}
+
+/// What names or counts classes must fit those that there are.
+fn class_problems(spec: &Spec, classes: &[String]) -> Vec<Problem> {
+    let n_classes = classes.len();
+    let mut problems = Vec::new();
+    for (i, k) in spec.top_k.iter().enumerate().filter(|(_, k)| usize::from(**k) >= n_classes) {
+        let message = format!("every label is among the {k} most probable of {n_classes} classes");
+        problems.push(Problem::new(&format!("top_k[{i}]"), message, "choose fewer than there are classes"));
+    }
+    if let Some(ClassWeights::ByClass(weights)) = &spec.class_weights {
+        for class in weights.keys().filter(|class| !classes.contains(class)) {
+            let message = format!("there is no class {class:?}");
+            let hint = format!("the classes are {}", classes.join(", "));
+            problems.push(Problem::new(&format!("class_weights.{class}"), message, hint));
+        }
+    }
+    problems
 }
 
 fn warmup_problem(spec: &Spec) -> Option<Problem> {

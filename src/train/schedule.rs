@@ -7,6 +7,7 @@ use burn::optim::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
 use crate::spec::schema::Spec;
 use crate::spec::schema::schedule::Schedule;
+use crate::train::history::{History, rate_on_plateau};
 
 /// The steps of a training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Steps {
 ///
 /// A warm-up rises linearly from 0 at the first step to `base`; what follows counts from its end, as in Keras 3's
 /// `CosineDecay`. Linear is `PolynomialDecay` with power 1, exponential and step are `ExponentialDecay` without and with
-/// its staircase.
+/// its staircase. A plateau's rate falls with what is measured: see [`crate::train::history::rate_on_plateau`].
 pub fn learning_rate(schedule: &Schedule, base: f64, step: u64, steps: Steps) -> f64 {
     let n_warmup = u64::from(schedule.warmup_epochs()) * steps.per_epoch;
     if step < n_warmup {
@@ -30,11 +31,10 @@ pub fn learning_rate(schedule: &Schedule, base: f64, step: u64, steps: Steps) ->
     let done = (after / (steps.total - n_warmup).max(1) as f64).min(1.0);
     let epochs = after / steps.per_epoch as f64;
     base * match schedule {
-        Schedule::Constant => 1.0,
+        Schedule::Constant | Schedule::Plateau(_) => 1.0,
         Schedule::Linear(_) => 1.0 - done,
         Schedule::Cosine(_) => 0.5 * (1.0 + (PI * done).cos()),
         Schedule::Exponential(decay) => decay.rate.powf(epochs),
-        Schedule::Plateau(_) => 1.0,
         Schedule::Step(decay) => decay.factor.powf((epochs / f64::from(decay.every_epochs)).floor()),
     }
 }
@@ -46,20 +46,41 @@ pub struct StepSchedule {
     base: f64,
     steps: Steps,
     next_step: u64,
+    history: History,
+    /// On a plateau, the rate of the current epoch.
+    epoch_rate: f64,
 }
 
 impl StepSchedule {
-    /// Begins after `epochs_done` epochs.
-    pub fn new(spec: &Spec, steps_per_epoch: u64, epochs_done: u32) -> Self {
+    /// Begins after `epochs_done` epochs, whose metrics are in the history.
+    pub fn new(spec: &Spec, steps_per_epoch: u64, epochs_done: u32, history: History) -> Self {
         let steps = Steps { per_epoch: steps_per_epoch, total: u64::from(spec.epochs) * steps_per_epoch };
         let next_step = u64::from(epochs_done) * steps_per_epoch;
-        Self { schedule: spec.schedule.clone(), base: spec.optimizer.learning_rate(), steps, next_step }
+        let base = spec.optimizer.learning_rate();
+        Self { schedule: spec.schedule.clone(), base, steps, next_step, history, epoch_rate: base }
+    }
+
+    /// The rate that all epochs before the next step come to.
+    fn judge(&mut self) {
+        if let Schedule::Plateau(plateau) = &self.schedule {
+            let n_done = self.next_step / self.steps.per_epoch;
+            let mut values = self.history.values(plateau.monitor.key());
+            values.retain(|(epoch, _)| u64::from(*epoch) <= n_done);
+            let rate = rate_on_plateau(&values, plateau, self.base);
+            if rate != self.epoch_rate {
+                tracing::info!(epoch = n_done + 1, rate, "the learning rate falls");
+            }
+            self.epoch_rate = rate;
+        }
     }
 }
 
 impl LrScheduler for StepSchedule {
     fn step(&mut self) -> LearningRate {
-        let rate = learning_rate(&self.schedule, self.base, self.next_step, self.steps);
+        if self.next_step.is_multiple_of(self.steps.per_epoch) {
+            self.judge();
+        }
+        let rate = learning_rate(&self.schedule, self.epoch_rate, self.next_step, self.steps);
         self.next_step += 1;
         rate
     }

@@ -1,6 +1,5 @@
 //! One training from its first image to its test: what is done, in which order.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,16 +8,17 @@ use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
-use crate::run::metric::{Measure, MetricKey, Split};
+use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
-use crate::spec::schema::monitor::Monitor;
-use crate::train::bridge::{BestEpoch, Patience, ProgressBridge, Recorder};
+use crate::spec::schema::OnNan;
+use crate::train::bridge::{NanGuard, NotFinite, Patience, ProgressBridge, Recorder, RecorderSettings};
 use crate::train::channel::Events;
 use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
 use crate::train::device::TrainDevice;
 use crate::train::evaluate;
 use crate::train::feed::{Feed, Source};
+use crate::train::history::{EpochValues, History};
 use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
@@ -47,8 +47,8 @@ pub struct Session<'a> {
 pub struct ResumePoint {
     /// The last committed epoch, whose checkpoint is there; 0 when none was.
     pub epoch: u32,
-    /// Each metric's best committed epoch and its value.
-    pub bests: BTreeMap<MetricKey, (u32, f64)>,
+    /// The committed epochs' values of the metrics that decide something.
+    pub history: EpochValues,
     /// The images that the committed epochs were trained on.
     pub data: Option<DataFacts>,
     /// The weights that the run began with.
@@ -73,8 +73,8 @@ impl Session<'_> {
         self.refuse_other_weights(&network)?;
         self.events.send(Event::Model(self.model_facts(&network)));
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
-        let best = self.best_epoch(self.plan.spec.checkpoint.monitor);
-        let Completion::Done(trained) = self.fit(network.trainee, &sources, &best)? else {
+        let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
+        let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
             return Ok(Completion::Stopped);
         };
         let tensors = network::named_tensors(self.plan, &trained);
@@ -82,7 +82,7 @@ impl Session<'_> {
             frozen_hash: network::hash(&tensors.frozen),
             trained_hash: network::hash(&tensors.trained),
         }));
-        self.test(trained, &sources, &best)
+        self.test(trained, &sources, &history)
     }
 
     fn reading(&self) -> Reading<'_> {
@@ -128,13 +128,6 @@ impl Session<'_> {
         }
     }
 
-    /// Watches a metric from here on, knowing what it was before.
-    fn best_epoch(&self, monitor: Monitor) -> BestEpoch {
-        let key = monitor.key();
-        let before = self.resume.as_ref().and_then(|resume| resume.bests.get(&key)).copied();
-        BestEpoch::new(key, before, self.epochs_done())
-    }
-
     /// The last epoch that an earlier process committed.
     fn epochs_done(&self) -> u32 {
         self.resume.as_ref().map_or(0, |resume| resume.epoch)
@@ -164,12 +157,12 @@ impl Session<'_> {
             }
         }
         let (train, valid) = train.zip(valid).expect("a plan has a train and a valid split");
-        let steps_per_epoch = train.len().div_ceil(self.plan.spec.data.batch_size as usize) as u64;
+        let steps_per_epoch = train.steps_per_epoch();
         Ok(Completion::Done(Sources { train, valid, test, steps_per_epoch }))
     }
 
     /// Hands the training to burn-train.
-    fn fit(&self, trainee: Trainee, sources: &Sources, best: &BestEpoch) -> Result<Completion<Trainee>, TrainError> {
+    fn fit(&self, trainee: Trainee, sources: &Sources, history: &History) -> Result<Completion<Trainee>, TrainError> {
         let spec = &self.plan.spec;
         let done = self.epochs_done();
         if done > 0 {
@@ -184,13 +177,14 @@ impl Session<'_> {
         };
         let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), sources.steps_per_epoch);
         let [model, optimizer, state] = PartWriter::all(&writer);
-        let step = u64::from(done) * sources.steps_per_epoch;
-        let patience = spec
-            .early_stopping
-            .as_ref()
-            .map(|stopping| Patience::new(self.events.clone(), self.best_epoch(stopping.monitor), stopping.patience));
-        let watched = std::iter::once(best.clone()).chain(patience.as_ref().map(|patience| patience.best().clone()));
-        let recorder = Recorder::new(self.events.clone(), watched.collect(), spec.log_every, step);
+        let guard = (spec.on_nan == OnNan::Stop).then(|| NanGuard::new(interrupter.clone()));
+        let settings = RecorderSettings {
+            log_every: spec.log_every,
+            accumulation: spec.gradient_accumulation_steps,
+            step: u64::from(done) * sources.steps_per_epoch,
+            guard: guard.clone(),
+        };
+        let recorder = Recorder::new(self.events.clone(), history.clone(), settings);
         let device = self.device.device.clone().autodiff();
         let training = SupervisedTraining::new(self.run_dir, feed(&sources.train), feed(&sources.valid))
             .num_epochs(spec.epochs as usize)
@@ -200,19 +194,25 @@ impl Session<'_> {
             .with_interrupter(interrupter)
             .with_custom_checkpointers(model, optimizer, state)
             .with_checkpointing_strategy(EveryEpoch)
-            .with_training_strategy(ExecutionStrategy::SingleDevice(device).into())
-            .metric_train_numeric(ImageMean::new(Measure::Loss))
-            .metric_train_numeric(ImageMean::new(Measure::Accuracy))
-            .metric_valid_numeric(ImageMean::new(Measure::Loss))
-            .metric_valid_numeric(ImageMean::new(Measure::Accuracy));
+            .grads_accumulation(spec.gradient_accumulation_steps as usize)
+            .with_training_strategy(ExecutionStrategy::SingleDevice(device).into());
+        let measured = |training: SupervisedTraining<Trainee>, measure: Measure| {
+            training.metric_train_numeric(ImageMean::new(measure)).metric_valid_numeric(ImageMean::new(measure))
+        };
+        let training = network::measures(spec).into_iter().fold(training, measured);
         let training = if done > 0 { training.checkpoint(done as usize) } else { training };
-        let training = match patience {
-            Some(patience) => training.early_stopping(patience),
+        let training = match &spec.early_stopping {
+            Some(stopping) => {
+                training.early_stopping(Patience::new(self.events.clone(), history.clone(), stopping.clone()))
+            }
             None => training,
         };
-        let schedule = StepSchedule::new(spec, sources.steps_per_epoch, done);
+        let schedule = StepSchedule::new(spec, sources.steps_per_epoch, done, history.clone());
         let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), schedule);
         let result = training.launch(learner);
+        if let Some(NotFinite { epoch, step, loss }) = guard.and_then(|guard| guard.found()) {
+            return Err(TrainError::NotFinite { epoch, step, loss });
+        }
         match (result.error, result.interrupted) {
             (Some(error), _) => Err(TrainError::Engine(error.to_string())),
             (None, Some(_)) => Ok(Completion::Stopped),
@@ -221,9 +221,12 @@ impl Session<'_> {
     }
 
     /// Measures the test split, once, with the checkpoint that the monitored metric says is best.
-    fn test(&self, trained: Trainee, sources: &Sources, best: &BestEpoch) -> Result<Completion<()>, TrainError> {
+    fn test(&self, trained: Trainee, sources: &Sources, history: &History) -> Result<Completion<()>, TrainError> {
         let Some(test) = &sources.test else { return Ok(Completion::Done(())) };
-        let epoch = best.get_or_last();
+        let monitor = self.plan.spec.checkpoint.monitor.key();
+        // Where every value is NaN, the last epoch is as good as any.
+        let last = || history.values(monitor).last().map_or(self.epochs_done(), |(epoch, _)| *epoch);
+        let epoch = history.best_epoch(monitor).unwrap_or_else(last);
         let trainee = evaluate::load(trained, self.run_dir, epoch)?;
         let n_images = test.len() as u64;
         let measured = self.events.phase(Phase::Test, n_images, || {

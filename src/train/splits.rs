@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use crate::data::augment::Augmentation;
+use crate::data::batching::{Batching, LastSingle, Order};
 use crate::data::folder::Folder;
 use crate::data::images::{Images, ReadError, ReadSettings};
-use crate::data::loader::{Loader, LoaderSettings, Order};
+use crate::data::loader::{Loader, LoaderSettings};
+use crate::data::subset;
 use crate::run::event::{Event, Phase, SkippedInput};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::train::channel::Events;
+use crate::train::class_weights;
 use crate::train::features::{FeatureError, FeatureTable};
-use crate::train::feed::Source;
+use crate::train::feed::{Origin, Source};
 use crate::train::plan::Plan;
 use crate::train::step::Frame;
 use crate::train::{Completion, TrainError};
@@ -99,34 +102,91 @@ impl Reading<'_> {
     /// Runs the frozen prefix once where its output stays the same and fits in memory; else feeds pixels.
     pub fn source(&self, images: Images, split: Split, frame: &Frame) -> Result<Completion<Source>, TrainError> {
         let spec = &self.plan.spec;
-        let (order, augmentation) = match split {
-            Split::Train => (Order::Shuffled, Augmentation { horizontal_flip: spec.augment.horizontal_flip }),
-            Split::Valid | Split::Test => (Order::Sequential, Augmentation { horizontal_flip: false }),
+        let class_weights = spec.class_weights.as_ref().filter(|_| split == Split::Train);
+        let class_weights =
+            class_weights.map(|weights| class_weights::by_class(weights, images.classes(), images.labels()));
+        let source = |origin, batching| {
+            let accumulation = if split == Split::Train { spec.gradient_accumulation_steps } else { 1 };
+            Ok(Completion::Done(Source { origin, batching, accumulation, class_weights: class_weights.clone() }))
         };
-        let batch_size = match split {
-            Split::Train => spec.data.batch_size,
-            Split::Valid | Split::Test => spec.data.batch_size.min(MAX_INFERENCE_BATCH),
+        let batching = self.batching(split, &images);
+        let augmentation = match split {
+            Split::Train => Augmentation { horizontal_flip: spec.augment.horizontal_flip },
+            Split::Valid | Split::Test => Augmentation::default(),
         };
-        let settings =
-            LoaderSettings { batch_size, order, augmentation, seed: spec.seed, threads: self.resources.loader_threads };
+        let (seed, threads) = (spec.seed, self.resources.loader_threads);
+        let loader = |batching| LoaderSettings { batching, augmentation, seed, threads };
         let images = Arc::new(images);
         let chw = self.plan.prefix_chw();
-        if frame.prefix.is_empty() || augmentation.draws() || !self.fits(split, images.len(), chw) {
-            return Ok(Completion::Done(Source::Pixels(Loader::new(images, settings))));
+        if frame.prefix.is_empty() || augmentation.draws() || !self.fits(split, batching.n_members() as usize, chw) {
+            return source(Origin::Pixels(Loader::new(images, loader(batching.clone()))), batching);
         }
-        let batch_size_inference = batch_size.min(MAX_INFERENCE_BATCH);
-        let sequential = LoaderSettings { order: Order::Sequential, batch_size: batch_size_inference, ..settings };
-        let loader = Loader::new(images, sequential);
-        let computed = self.events.phase(Phase::Prefix(split), loader.len() as u64, || {
+        let loader = Loader::new(images, loader(once(&batching)));
+        let n_images = u64::from(batching.n_members());
+        let computed = self.events.phase(Phase::Prefix(split), n_images, || {
             FeatureTable::compute(frame, &loader, chw, self.stop, |n_done| self.events.progress(n_done))
         });
         match computed {
-            Ok(table) => {
-                let shuffle_seed = (order == Order::Shuffled).then_some(spec.seed);
-                Ok(Completion::Done(Source::Features { table, batch_size: settings.batch_size as usize, shuffle_seed }))
-            }
+            // The table holds the members alone, in their order.
+            Ok(table) => source(
+                Origin::Features(table),
+                Batching { order: in_table(batching.order.clone()), n_images: batching.n_members(), ..batching },
+            ),
             Err(FeatureError::Stopped) => Ok(Completion::Stopped),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How a split is cut into batches.
+    fn batching(&self, split: Split, images: &Images) -> Batching {
+        let spec = &self.plan.spec;
+        let n_images = u32::try_from(images.len()).expect("a folder has fewer images");
+        let measured = Batching {
+            n_images,
+            batch_size: spec.data.batch_size.min(MAX_INFERENCE_BATCH),
+            order: Order::Sequential,
+            last_single: LastSingle::Stays,
+            steps_per_epoch: None,
+        };
+        match split {
+            Split::Train => Batching {
+                batch_size: spec.data.batch_size,
+                order: Order::Shuffled { seed: spec.seed },
+                last_single: if self.plan.network.trains_norms() { LastSingle::Joins } else { LastSingle::Stays },
+                steps_per_epoch: spec.steps_per_epoch,
+                ..measured
+            },
+            Split::Valid => match spec.validation_steps.map(|n| n as usize * spec.data.batch_size as usize) {
+                Some(n) if n < images.len() => {
+                    let members = subset::stratified(images.labels(), n, spec.data.split_seed);
+                    Batching { order: Order::Members(members.into()), ..measured }
+                }
+                _ => measured,
+            },
+            Split::Test => measured,
+        }
+    }
+}
+
+/// Every image once, so many at a time that memory does not grow with the batch size.
+fn once(batching: &Batching) -> Batching {
+    let order = match &batching.order {
+        Order::Members(members) => Order::Members(Arc::clone(members)),
+        Order::Shuffled { .. } | Order::Sequential => Order::Sequential,
+    };
+    Batching {
+        order,
+        batch_size: batching.batch_size.min(MAX_INFERENCE_BATCH),
+        last_single: LastSingle::Stays,
+        steps_per_epoch: None,
+        ..batching.clone()
+    }
+}
+
+/// The order of rows of a table that was filled in the order of [`once`].
+fn in_table(order: Order) -> Order {
+    match order {
+        Order::Members(_) => Order::Sequential,
+        order => order,
     }
 }

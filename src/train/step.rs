@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use crate::models::classifier::{Prefix, Tail};
 use crate::models::dropout::DropoutAddress;
+use crate::run::metric::Measure;
 use crate::spec::schema::Loss;
+use crate::train::clip;
 use crate::train::loss;
 use crate::train::metric::BatchStats;
 use crate::weights::registry::Preprocessing;
@@ -22,8 +26,12 @@ pub struct Input {
     pub labels: Vec<u32>,
     /// Each row's image, by its index in the split.
     pub samples: Vec<u32>,
-    /// 1-based.
-    pub epoch: u32,
+    /// The pass over the images, 1-based.
+    pub pass: u32,
+    /// Images of the optimizer's step that this batch is part of; without accumulation its own.
+    pub n_step_images: u64,
+    /// A factor on each image's loss; `None` for 1.
+    pub weights: Option<Vec<f32>>,
 }
 
 /// What a batch holds of its images.
@@ -41,6 +49,10 @@ pub struct Frame {
     pub prefix: Prefix,
     pub preprocessing: Preprocessing,
     pub loss: Loss,
+    pub label_smoothing: f64,
+    pub clip_global_norm: Option<f64>,
+    /// What is measured of every batch.
+    pub measures: Vec<Measure>,
     pub seed: u64,
     /// Without autodiff.
     pub device: Device,
@@ -78,9 +90,17 @@ impl Frame {
         Tensor::from_data(TensorData::new(values, [n, 3, h, w]), &self.device)
     }
 
-    fn stats(&self, logits: Tensor<2>, labels: &[u32]) -> BatchStats {
-        let correct = loss::correct(self.loss, &logits, labels);
-        BatchStats { losses: loss::per_image(self.loss, logits, labels), correct }
+    fn stats(&self, logits: &Tensor<2>, labels: &[u32], weights: Option<Vec<f32>>) -> BatchStats {
+        let weighted = |losses: Tensor<1>| match weights.clone() {
+            Some(weights) => losses * Tensor::from_data(TensorData::new(weights, [labels.len()]), &self.device),
+            None => losses,
+        };
+        let values = |measure: &Measure| match measure {
+            Measure::Loss => weighted(loss::per_image(self.loss, logits.clone(), labels, self.label_smoothing)),
+            Measure::Accuracy => loss::correct(self.loss, logits, labels),
+            Measure::TopK(k) => loss::in_top_k(logits, labels, *k),
+        };
+        BatchStats { values: self.measures.iter().map(|measure| (*measure, values(measure))).collect() }
     }
 }
 
@@ -108,11 +128,21 @@ impl TrainStep for Trainee {
 
     fn step(&self, input: Input) -> TrainOutput<BatchStats> {
         let features = self.frame.features(&input.values, input.chw, input.labels.len());
-        let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.epoch, samples: &input.samples };
+        let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.pass, samples: &input.samples };
         let logits = self.tail.forward(features.autodiff(), Some(dropout));
-        let stats = self.frame.stats(logits, &input.labels);
-        let gradients = stats.losses.clone().mean().backward();
+        let stats = self.frame.stats(&logits, &input.labels, input.weights);
+        // The gradients of a step's batches are added up, so together they are those of the mean over its images.
+        let share = stats.of(Measure::Loss).clone().sum().div_scalar(input.n_step_images as f64);
+        let gradients = share.backward();
         TrainOutput::new(self, gradients, stats)
+    }
+
+    fn optimize(self, optimizer: &mut ModuleOptimizer, rate: ModuleLearningRate, gradients: GradientsParams) -> Self {
+        let gradients = match self.frame.clip_global_norm {
+            Some(max_norm) => clip::by_global_norm(&self, gradients, max_norm),
+            None => gradients,
+        };
+        optimizer.step(rate, self, gradients)
     }
 }
 
@@ -122,6 +152,9 @@ impl InferenceStep for Trainee {
 
     fn step(&self, input: Input) -> BatchStats {
         let features = self.frame.features(&input.values, input.chw, input.labels.len());
-        self.frame.stats(self.tail.forward(features, None), &input.labels)
+        self.frame.stats(&self.tail.forward(features, None), &input.labels, None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,3 +11,4 @@ mod layers;
 mod readme;
 mod resume;
 mod support;
+mod training;

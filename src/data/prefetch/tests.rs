@@ -5,7 +5,8 @@ use super::*;
 
 /// Images of one byte, which is their index.
 fn plan(n: u32, batch_size: usize, fill: Arc<Fill>) -> Plan {
-    Plan { order: (0..n).collect(), batch_size, image_bytes: 1, fill, stop: StopFlag::default() }
+    let n_batches = (n as usize).div_ceil(batch_size);
+    Plan { order: (0..n).collect(), batch_size, n_batches, image_bytes: 1, fill, stop: StopFlag::default() }
 }
 
 fn index_as_byte(index: u32, pixels: &mut [u8]) -> Result<(), ImageError> {
@@ -31,6 +32,13 @@ fn batches_come_in_order_from_any_number_of_threads() {
             }
         }
     }
+}
+
+#[test]
+fn the_last_batch_takes_what_is_left() {
+    let joined = Plan { n_batches: 2, ..plan(9, 4, Arc::new(index_as_byte)) };
+    let found: Vec<Vec<u8>> = all(Prefetch::start(joined, 2)).into_iter().map(|batch| batch.unwrap().1).collect();
+    assert_eq!(found, [vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8]]);
 }
 
 #[test]

@@ -139,11 +139,11 @@ impl<'de> Visitor<'de> for FactorRangeVisitor {
         f.write_str("a number such as 0.2, or `[lowest, highest]`")
     }
 
-    fn visit_f64<E>(self, by: f64) -> Result<FactorRange, E> {
+    fn visit_f64<E: de::Error>(self, by: f64) -> Result<FactorRange, E> {
         Ok(FactorRange { lowest: 1.0 - by, highest: 1.0 + by })
     }
 
-    fn visit_u64<E>(self, by: u64) -> Result<FactorRange, E> {
+    fn visit_u64<E: de::Error>(self, by: u64) -> Result<FactorRange, E> {
         self.visit_f64(by as f64)
     }
 

@@ -32,7 +32,7 @@ mod tests {
     fn balanced_weights_are_scikit_learns() {
         let classes = ["a", "b", "c"].map(String::from);
         let found = by_class(&ClassWeights::Balanced, &classes, &[0, 0, 0, 0, 1, 1, 2]);
-        for (found, expected) in found.iter().zip([0.583_333_33, 1.166_666_67, 2.333_333_33]) {
+        for (found, expected) in found.iter().zip([0.583_333, 1.166_667, 2.333_333]) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
     }

@@ -1,14 +1,15 @@
-//! Batches of pixels: which images, in which order, changed or not.
+//! Batches of pixels: which images, in which order, changed in which way.
 //!
 //! Everything is drawn from the seed and the pass, so that a resumed run sees what an unbroken one would have seen.
 
 use std::sync::Arc;
 
-use crate::data::augment::Augmentation;
+use crate::data::augment::Transform;
 use crate::data::batching::{Batching, Section};
 use crate::data::images::{ImageError, Images};
 use crate::data::prefetch::{Plan, Prefetch};
 use crate::run::stop::StopFlag;
+use crate::spec::schema::augment::Augment;
 
 /// Images in the form a network takes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct LoaderSettings {
     pub batching: Batching,
-    pub augmentation: Augmentation,
+    pub augment: Augment,
     /// Draws the changes to images.
     pub seed: u64,
     /// Threads that prepare images; 0 counts as 1. They do not change what comes out.
@@ -66,11 +67,12 @@ impl Loader {
 
     /// Starts to prepare the batches of a section.
     fn start(&self, section: &Section, stop: &StopFlag) -> Prefetch {
-        let LoaderSettings { batching, augmentation, seed, threads } = &self.settings;
-        let (images, augmentation, seed, pass) = (Arc::clone(&self.images), *augmentation, *seed, section.pass);
+        let LoaderSettings { batching, augment, seed, threads } = &self.settings;
+        let (images, augment, seed, pass) = (Arc::clone(&self.images), *augment, *seed, section.pass);
         let fill = move |index: u32, pixels: &mut [u8]| {
             images.pixels_into(index as usize, pixels)?;
-            augmentation.apply(seed, pass, u64::from(index), images.height(), images.width(), pixels);
+            let transform = Transform::draw(&augment, seed, pass, u64::from(index));
+            transform.apply(&augment, images.height(), images.width(), pixels);
             Ok(())
         };
         let plan = Plan {

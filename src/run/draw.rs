@@ -16,6 +16,16 @@ pub enum Purpose {
     Weights = 4,
     /// Which valid images are measured where not all of them are.
     ValidationSubset = 6,
+    /// By which angle an image turns.
+    Rotation = 10,
+    WidthShift = 11,
+    HeightShift = 12,
+    Shear = 13,
+    ZoomWidth = 14,
+    ZoomHeight = 15,
+    /// Whether an image is turned upside down.
+    VerticalFlip = 16,
+    Brightness = 17,
 }
 
 /// Where a draw stands.

@@ -51,7 +51,7 @@ impl Source {
     pub fn epoch(&self, epoch: u32, stop: &StopFlag) -> Inputs<'_> {
         let sections = self.batching.sections(epoch);
         let batches = match &self.origin {
-            Origin::Pixels(loader) => InputBatches::Pixels(loader.epoch(epoch, stop)),
+            Origin::Pixels(loader) => InputBatches::Pixels(Box::new(loader.epoch(epoch, stop))),
             Origin::Features(table) => {
                 let of = |section: Section| {
                     let batches = self.batching.batches(&section).into_iter();
@@ -91,7 +91,7 @@ pub struct Inputs<'a> {
 }
 
 enum InputBatches<'a> {
-    Pixels(Batches),
+    Pixels(Box<Batches>),
     Features { table: &'a FeatureTable, batches: Box<dyn Iterator<Item = (u32, Vec<u32>)> + 'a> },
 }
 

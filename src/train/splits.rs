@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::data::augment::Augmentation;
 use crate::data::batching::{Batching, LastSingle, Order};
 use crate::data::folder::Folder;
 use crate::data::images::{Images, ReadError, ReadSettings};
@@ -12,6 +11,7 @@ use crate::run::event::{Event, Phase, SkippedInput};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
+use crate::spec::schema::augment::Augment;
 use crate::train::channel::Events;
 use crate::train::class_weights;
 use crate::train::features::{FeatureError, FeatureTable};
@@ -32,18 +32,23 @@ pub struct Reading<'a> {
     pub stop: &'a StopFlag,
 }
 
+/// How the images of every split are read.
+pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
+    let data = &plan.spec.data;
+    ReadSettings {
+        height: data.image_size.height,
+        width: data.image_size.width,
+        filter: plan.filter,
+        on_bad_image: data.on_bad_image,
+        cache_budget_bytes: resources.pixel_budget_bytes,
+        threads: resources.loader_threads,
+    }
+}
+
 impl Reading<'_> {
     /// Reads, hashes and decodes every image of a split, and tells which were left out.
     pub fn images(&self, split: Split, folder: &Folder) -> Result<Completion<Images>, TrainError> {
-        let data = &self.plan.spec.data;
-        let settings = ReadSettings {
-            height: data.image_size.height,
-            width: data.image_size.width,
-            filter: self.plan.filter,
-            on_bad_image: data.on_bad_image,
-            cache_budget_bytes: self.resources.pixel_budget_bytes,
-            threads: self.resources.loader_threads,
-        };
+        let settings = read_settings(self.plan, &self.resources);
         self.warn_of_other_files(split, folder);
         let read = self.events.phase(Phase::Index(split), folder.files.len() as u64, || {
             Images::read(split, folder, &settings, self.stop, &|n_done| self.events.progress(n_done))
@@ -110,15 +115,15 @@ impl Reading<'_> {
             Ok(Completion::Done(Source { origin, batching, accumulation, class_weights: class_weights.clone() }))
         };
         let batching = self.batching(split, &images);
-        let augmentation = match split {
-            Split::Train => Augmentation { horizontal_flip: spec.augment.horizontal_flip },
-            Split::Valid | Split::Test => Augmentation::default(),
+        let augment = match split {
+            Split::Train => spec.augment,
+            Split::Valid | Split::Test => Augment::NONE,
         };
         let (seed, threads) = (spec.seed, self.resources.loader_threads);
-        let loader = |batching| LoaderSettings { batching, augmentation, seed, threads };
+        let loader = |batching| LoaderSettings { batching, augment, seed, threads };
         let images = Arc::new(images);
         let chw = self.plan.prefix_chw();
-        if frame.prefix.is_empty() || augmentation.draws() || !self.fits(split, batching.n_members() as usize, chw) {
+        if frame.prefix.is_empty() || augment.draws() || !self.fits(split, batching.n_members() as usize, chw) {
             return source(Origin::Pixels(Loader::new(images, loader(batching.clone()))), batching);
         }
         let loader = Loader::new(images, loader(once(&batching)));

@@ -73,9 +73,9 @@ fn compare_shows_exactly_the_parameter_that_differs() {
 #[test]
 fn the_same_spec_gives_the_same_bytes_whatever_the_number_of_threads() {
     let place = Place::new();
-    // A flip draws, so images are decoded anew every epoch; two stages train; dropout draws too.
+    // Augmentation draws, so images are prepared anew every epoch; two stages train; dropout draws too.
     place.edit("frozen_layers: all", "frozen_layers: { stages: 8 }\n  batch_norm: train");
-    place.edit("epochs: 2", "epochs: 2\naugment: { horizontal_flip: true }");
+    place.edit("epochs: 2", "epochs: 2\naugment: { horizontal_flip: true, rotation_degrees: 20, zoom: 0.2 }");
     let trained = |threads: &str, rayon: &str| {
         let mut command = place.command(&["run", "spec.yaml", "--loader-threads", threads, "--json"]);
         let output = command.env("RAYON_NUM_THREADS", rayon).output().unwrap();

@@ -12,7 +12,8 @@ fn shuffled(n_images: u32) -> LoaderSettings {
         last_single: LastSingle::Stays,
         steps_per_epoch: None,
     };
-    LoaderSettings { batching, augmentation: Augmentation { horizontal_flip: true }, seed: 7, threads: 4 }
+    let augment = Augment { rotation_degrees: 30.0, horizontal_flip: true, ..Augment::NONE };
+    LoaderSettings { batching, augment, seed: 7, threads: 4 }
 }
 
 fn sequential(n_images: u32) -> LoaderSettings {
@@ -47,7 +48,7 @@ fn neither_threads_nor_the_cache_change_a_batch() {
 fn every_image_comes_once_an_epoch_with_its_label_and_pixels() {
     let (_root, folder) = sample::folder(30);
     let images = Arc::new(sample::read(&folder, &SETTINGS));
-    let settings = LoaderSettings { augmentation: Augmentation::default(), ..shuffled(30) };
+    let settings = LoaderSettings { augment: Augment::NONE, ..shuffled(30) };
     let loader = Loader::new(Arc::clone(&images), settings);
     assert_eq!(loader.batching().batches_per_epoch(), 8);
     let pixels = sample::pixels(&images);

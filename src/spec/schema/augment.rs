@@ -8,8 +8,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// Random changes to training images, drawn anew for every epoch and image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+/// Random changes to training images, drawn anew for every epoch and image, as Keras 3's `ImageDataGenerator` does.
+///
+/// Keras 2.0.8 of 2017 turned images about a point one pixel further down and right, took the nearest pixel, and had
+/// the axes of the shear swapped.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Augment {
     /// Turn by up to so many degrees, either way.
@@ -51,27 +54,30 @@ pub struct Augment {
 
 impl Default for Augment {
     fn default() -> Self {
-        Self {
-            rotation_degrees: 0.0,
-            width_shift_fraction: 0.0,
-            height_shift_fraction: 0.0,
-            shear_radians: 0.0,
-            zoom: None,
-            brightness: None,
-            horizontal_flip: false,
-            vertical_flip: false,
-            interpolation: Interpolation::Bilinear,
-            fill: Fill::Nearest,
-            fill_value: 0,
-        }
+        Self::NONE
     }
 }
 
 impl Augment {
+    /// Images stay as they are.
+    pub const NONE: Self = Self {
+        rotation_degrees: 0.0,
+        width_shift_fraction: 0.0,
+        height_shift_fraction: 0.0,
+        shear_radians: 0.0,
+        zoom: None,
+        brightness: None,
+        horizontal_flip: false,
+        vertical_flip: false,
+        interpolation: Interpolation::Bilinear,
+        fill: Fill::Nearest,
+        fill_value: 0,
+    };
+
     /// Whether an image may differ from epoch to epoch.
     pub fn draws(&self) -> bool {
-        let drawn = Self { interpolation: Interpolation::Bilinear, fill: Fill::Nearest, fill_value: 0, ..self.clone() };
-        drawn != Self::default()
+        let Self { interpolation, fill, fill_value, .. } = *self;
+        *self != Self { interpolation, fill, fill_value, ..Self::NONE }
     }
 }
 
@@ -80,7 +86,7 @@ impl Augment {
 pub enum Interpolation {
     /// The nearest pixel: Keras up to 2.1.3.
     Nearest,
-    /// Between the four nearest pixels: Keras since.
+    /// Between the four nearest pixels, rounded to a level: Keras since.
     #[default]
     Bilinear,
 }
@@ -95,7 +101,7 @@ pub enum Fill {
     Constant,
     /// Mirrored at the edge: `dcba|abcd|dcba`.
     Reflect,
-    /// Repeated: `abcd|abcd|abcd`.
+    /// Repeated, the last pixel and the next first one in one place: `abc|abcd|bcd`.
     Wrap,
 }
 

@@ -1,5 +1,6 @@
 //! The command line: the only layer that parses flags, prints and picks exit codes.
 
+mod augment;
 mod check;
 mod compare;
 mod completions;
@@ -50,6 +51,7 @@ enum Command {
     Compare(compare::CompareArgs),
     Evaluate(evaluate::EvaluateArgs),
     Summary(summary::SummaryArgs),
+    Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -75,6 +77,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Compare(args) => compare::compare(args, context),
         Command::Evaluate(args) => evaluate::evaluate(args, context),
         Command::Summary(args) => summary::summary(args, context),
+        Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),
         Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, &mut Cli::command()),

@@ -10,6 +10,7 @@ pub mod images;
 pub mod loader;
 mod prefetch;
 pub mod resize;
+pub mod sheet;
 pub mod subset;
 
 #[cfg(test)]

@@ -11,5 +11,5 @@ pub mod number;
 pub mod plot;
 #[cfg(test)]
 mod sample;
-mod table;
+pub(crate) mod table;
 mod time;

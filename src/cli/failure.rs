@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
+use crate::data::images::ImageError;
 use crate::launch::LaunchError;
 use crate::run::summary::RunError;
 use crate::spec::problem::{Place, Problem, SpecError};
@@ -36,6 +37,8 @@ pub(crate) enum Failure {
     Launch(#[from] LaunchError),
     #[error("failed to {0}")]
     Train(#[from] TrainError),
+    #[error("failed to {0}")]
+    Image(#[from] ImageError),
     #[error("the run {name} failed: {}", error.message)]
     Run { name: String, error: RunError },
     #[error("the run {name} was stopped; its finished epochs are kept, and `xp resume {name}` goes on")]

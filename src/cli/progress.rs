@@ -59,12 +59,7 @@ impl Progress {
     }
 
     fn phase(&mut self, phase: Phase, n_items: u64) {
-        if !std::io::stderr().is_terminal() {
-            return;
-        }
-        let style =
-            ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {eta:>4}").expect("the template is fixed");
-        let bar = ProgressBar::new(n_items).with_style(style).with_message(phase_name(phase));
+        let Some(bar) = bar(phase, n_items) else { return };
         if let Some(old) = self.bar.replace(bar) {
             old.finish_and_clear();
         }
@@ -155,6 +150,14 @@ impl Watcher for Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A bar on standard error, where that is a terminal.
+pub(crate) fn bar(phase: Phase, n_items: u64) -> Option<ProgressBar> {
+    let style =
+        ProgressStyle::with_template("{msg:24} {wide_bar} {pos}/{len} {eta:>4}").expect("the template is fixed");
+    let is_watched = std::io::stderr().is_terminal();
+    is_watched.then(|| ProgressBar::new(n_items).with_style(style).with_message(phase_name(phase)))
 }
 
 fn split_values(points: &[(MetricKey, Point)], split: Split) -> String {

@@ -114,7 +114,7 @@ fn early_stopping_ends_a_run_that_no_longer_improves() {
         "model.head=[global_average_pool, {relu}, {relu}, {relu}, {relu}, {{ dense: {{ units: 2, activation: softmax }} }}]"
     );
     let sgd = "optimizer={ sgd: { learning_rate: 1000, momentum: 0.99 } }";
-    let sets = ["--set", "early_stopping.monitor=valid.loss", "--set", sgd, "--set", &head];
+    let sets = ["--set", "on_nan=continue", "--set", "early_stopping.monitor=valid.loss", "--set", sgd, "--set", &head];
     let run = place.json(&[&["run", "spec.yaml", "--json"], &sets[..]].concat());
     assert!(run["metrics"]["valid.loss"]["n"].as_u64().unwrap() < 60);
 }

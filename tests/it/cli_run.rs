@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{DIVERGING, Place};
 
 #[test]
 fn a_run_prints_a_line_an_epoch_and_is_recorded() {
@@ -109,13 +109,8 @@ fn early_stopping_ends_a_run_that_no_longer_improves() {
     assert_eq!(place.xp(&["resume", "early"]).code, 2);
 
     // What is never a number never improves.
-    let relu = "{ dense: { units: 64, activation: relu } }";
-    let head = format!(
-        "model.head=[global_average_pool, {relu}, {relu}, {relu}, {relu}, {{ dense: {{ units: 2, activation: softmax }} }}]"
-    );
-    let sgd = "optimizer={ sgd: { learning_rate: 1000, momentum: 0.99 } }";
-    let sets = ["--set", "on_nan=continue", "--set", "early_stopping.monitor=valid.loss", "--set", sgd, "--set", &head];
-    let run = place.json(&[&["run", "spec.yaml", "--json"], &sets[..]].concat());
+    let sets = ["--set", "on_nan=continue", "--set", "early_stopping.monitor=valid.loss"];
+    let run = place.json(&[&["run", "spec.yaml", "--json"], &sets[..], &DIVERGING[..]].concat());
     assert!(run["metrics"]["valid.loss"]["n"].as_u64().unwrap() < 60);
 }
 
@@ -220,13 +215,8 @@ fn runs_that_differ_in_the_seed_alone_are_of_one_group() {
 #[test]
 fn a_diverged_run_says_so_and_its_numbers_are_told_as_they_are() {
     let place = Place::new();
-    let relu = "{ dense: { units: 64, activation: relu } }";
-    let head = format!(
-        "[global_average_pool, {relu}, {relu}, {relu}, {relu}, {{ dense: {{ units: 2, activation: softmax }} }}]"
-    );
-    let head = format!("model.head={head}");
-    let sgd = "optimizer={ sgd: { learning_rate: 1000, momentum: 0.99 } }";
-    let run = place.json(&["run", "spec.yaml", "--json", "--set", "epochs=4", "--set", sgd, "--set", &head]);
+    let sets = ["--set", "epochs=4", "--set", "on_nan=continue"];
+    let run = place.json(&[&["run", "spec.yaml", "--json"], &sets[..], &DIVERGING[..]].concat());
     assert_eq!(run["metrics"]["train.loss"]["last"], "NaN");
     let shown = place.json(&["show", "@1", "--json"]);
     assert!(shown["warnings"][0]["text"].as_str().unwrap().contains("diverged"));

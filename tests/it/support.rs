@@ -82,6 +82,16 @@ pub fn write_image(path: &Path, [r, g, b]: [u8; 3], i: u32) {
     image.save(path).unwrap();
 }
 
+/// Layers whose steps feed each other: with steps this long their product leaves what an f32 holds.
+pub const DIVERGING: [&str; 4] = [
+    "--set",
+    "optimizer={ sgd: { learning_rate: 1000, momentum: 0.99 } }",
+    "--set",
+    "model.head=[global_average_pool, { dense: { units: 64, activation: relu } }, { dense: { units: 64, activation: relu } }, \
+     { dense: { units: 64, activation: relu } }, { dense: { units: 64, activation: relu } }, \
+     { dense: { units: 2, activation: softmax } }]",
+];
+
 /// Everything frozen, at the smallest size: an epoch takes milliseconds.
 pub const SPEC: &str = "\
 name: colours

@@ -4,10 +4,13 @@
 
 pub mod backbone;
 pub mod classifier;
+pub mod conv;
 pub mod dropout;
 pub mod efficientnet_lite;
 pub mod freeze;
 pub mod head;
+pub mod layer;
 pub mod layout;
 pub mod parameters;
 pub mod unit;
+pub mod vgg;

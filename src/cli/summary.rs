@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
 use crate::models::head::dense_tensors;
-use crate::models::layout::Row;
+use crate::models::layout::{Layout, Row};
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::Spec;
@@ -36,7 +36,7 @@ pub(crate) struct SummaryArgs {
 const DEFAULT_SIZE: usize = 224;
 
 pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failure> {
-    let rows = match backbone_named(&args.subject) {
+    let rows = match backbones().find(|layout| layout.name == args.subject) {
         Some(layout) => {
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
             Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
@@ -46,8 +46,12 @@ pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failu
     if args.json { output::print_json(&rows.json()) } else { output::print(&rows.text()) }
 }
 
-fn backbone_named(name: &str) -> Option<crate::models::layout::Layout> {
-    BackboneName::ALL.into_iter().map(backbone::layout).find(|layout| layout.name == name)
+fn backbones() -> impl Iterator<Item = Layout> {
+    BackboneName::ALL.into_iter().map(backbone::layout)
+}
+
+fn backbone_names() -> String {
+    backbones().map(|layout| layout.name).collect::<Vec<_>>().join(", ")
 }
 
 fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Failure> {
@@ -59,7 +63,7 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
     let (store, id) = context.find_run(&args.subject).map_err(|failure| match failure {
         Failure::Store(StoreError::NotFound { query }) => Failure::NotThere {
             what: format!("{query:?} is no spec, no run and no backbone"),
-            hint: "the backbones are efficientnet_lite0; `xp list` shows the runs".to_owned(),
+            hint: format!("the backbones are {}; `xp list` shows the runs", backbone_names()),
         },
         other => other,
     })?;
@@ -94,7 +98,7 @@ impl Summary {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "{}\n{:>4}  {:20} {:>5}  {:8} {:>12} {:>11}  {}\n",
+            "{}\n{:>4}  {:20} {:>5}  {:9} {:>12} {:>11}  {}\n",
             self.title,
             "row",
             "name",
@@ -108,12 +112,12 @@ impl Summary {
             let output = row.output_chw.map(|n| n.to_string()).join("×");
             let state = match self.frozen(i) {
                 Some(true) => "frozen",
-                Some(false) => "trains",
-                None => "",
+                Some(false) if row.n_parameters > 0 => "trains",
+                _ => "",
             };
             let parameters = count_text(row.n_parameters);
             let line = format!(
-                "{:>4}  {:20} {:>5}  {:8} {output:>12} {parameters:>11}  {state}",
+                "{:>4}  {:20} {:>5}  {:9} {output:>12} {parameters:>11}  {state}",
                 i + 1,
                 row.name,
                 row.stage,
@@ -124,12 +128,16 @@ impl Summary {
         }
         if let Some(network) = &self.network {
             text += &head_lines(network);
-            let ParameterCount { total, trained } = count_parameters(network);
+            let count = count_parameters(network);
             text += &format!(
-                "{} of {} parameters train; running statistics are not counted\n",
-                count_text(trained),
-                count_text(total)
+                "{} of {} parameters train, {} are frozen\n",
+                count_text(count.trained),
+                count_text(count.total),
+                count_text(count.frozen())
             );
+            if network.layout.has_norms() {
+                text += "running statistics are not counted\n";
+            }
         }
         text
     }
@@ -153,6 +161,7 @@ impl Summary {
             "head": self.network.as_ref().map(|network| &network.head.layers),
             "parameters": count.map(|count| count.total),
             "trained_parameters": count.map(|count| count.trained),
+            "frozen_parameters": count.map(ParameterCount::frozen),
         })
     }
 }
@@ -172,7 +181,7 @@ fn head_lines(network: &NetworkPlan) -> String {
             }
         };
         let state = if n_parameters > 0 { "trains" } else { "" };
-        let line = format!("head  {kind:49} {:>11}  {state}", count_text(n_parameters));
+        let line = format!("head  {kind:50} {:>11}  {state}", count_text(n_parameters));
         line.trim_end().to_owned() + "\n"
     };
     network.head.layers.iter().map(line).collect()

@@ -2,11 +2,13 @@
 
 use crate::models::efficientnet_lite;
 use crate::models::layout::Layout;
+use crate::models::vgg;
 use crate::spec::schema::model::BackboneName;
 
 /// The rows of a backbone.
 pub fn layout(name: BackboneName) -> Layout {
     match name {
         BackboneName::EfficientnetLite0 => efficientnet_lite::lite0(),
+        BackboneName::Vgg16 => vgg::vgg16(),
     }
 }

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::models::conv::LayerTensors;
 use crate::models::dropout::DropoutAddress;
 use crate::models::freeze::Freeze;
 use crate::models::head::{Head, HeadPlan};
@@ -69,8 +70,8 @@ impl Tail {
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
         let mut units = Vec::new();
         for (i, shape) in plan.layout.units[plan.freeze.n_prefix_units..].iter().enumerate() {
-            let n_frozen_convs = if i == 0 { plan.freeze.n_branch_convs } else { 0 };
-            units.push(Unit::new(shape, sources.backbone, device)?.frozen(n_frozen_convs, plan.norms));
+            let n_frozen_rows = if i == 0 { plan.freeze.n_branch_rows } else { 0 };
+            units.push(Unit::new(shape, sources.backbone, device)?.frozen(n_frozen_rows, plan.norms));
         }
         Ok(Self { units, head: Head::new(&plan.head, sources.head, device)? })
     }
@@ -96,24 +97,19 @@ pub fn tensors(plan: &NetworkPlan, prefix: &Prefix, tail: &Tail) -> NamedTensors
     let mut named = NamedTensors::default();
     let shapes = &plan.layout.units;
     for (unit, shape) in prefix.units.iter().zip(shapes) {
-        named.frozen.extend(unit.tensors(shape));
+        named.frozen.extend(unit.tensors(shape).flat_map(LayerTensors::all));
     }
     for (i, (unit, shape)) in tail.units.iter().zip(&shapes[plan.freeze.n_prefix_units..]).enumerate() {
-        let n_frozen_convs = if i == 0 { plan.freeze.n_branch_convs } else { 0 };
-        let mut tensors = unit.tensors(shape).into_iter();
-        for conv in 0..shape.convs.len() {
-            let kernel = tensors.next().expect("a convolution has five tensors");
-            let norm = tensors.by_ref().take(4);
-            if conv < n_frozen_convs {
-                named.frozen.push(kernel);
-                named.frozen.extend(norm);
-            } else {
-                named.trained.push(kernel);
-                let kept = match plan.norms {
-                    Norms::Frozen => &mut named.frozen,
-                    Norms::Trained => &mut named.trained,
-                };
-                kept.extend(norm);
+        let n_frozen_rows = if i == 0 { plan.freeze.n_branch_rows } else { 0 };
+        for (row, tensors) in unit.tensors(shape).enumerate() {
+            if row < n_frozen_rows {
+                named.frozen.extend(tensors.all());
+                continue;
+            }
+            named.trained.extend(tensors.conv);
+            match plan.norms {
+                Norms::Frozen => named.frozen.extend(tensors.norm),
+                Norms::Trained => named.trained.extend(tensors.norm),
             }
         }
     }
@@ -128,16 +124,23 @@ pub struct ParameterCount {
     pub trained: u64,
 }
 
+impl ParameterCount {
+    pub fn frozen(self) -> u64 {
+        self.total - self.trained
+    }
+}
+
 /// Counts parameters from shapes alone.
 pub fn count_parameters(plan: &NetworkPlan) -> ParameterCount {
     let head: u64 = plan.head.dense.iter().map(|[n_in, units]| (n_in * units + units) as u64).sum();
     let mut count = ParameterCount { total: head, trained: head };
-    for (i, conv) in plan.layout.convs().enumerate() {
-        count.total += conv.n_parameters();
-        if i as u64 + 2 > plan.freeze.n_rows {
+    // The input is row 1.
+    for (row, layer) in (2..).zip(plan.layout.layers()) {
+        count.total += layer.n_parameters();
+        if row > plan.freeze.n_rows {
             count.trained += match plan.norms {
-                Norms::Frozen => conv.n_parameters() - 2 * conv.n_out as u64,
-                Norms::Trained => conv.n_parameters(),
+                Norms::Frozen => layer.n_parameters() - layer.n_norm_parameters(),
+                Norms::Trained => layer.n_parameters(),
             };
         }
     }

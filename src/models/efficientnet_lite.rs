@@ -3,7 +3,9 @@
 //! Source: Tan and Le 2019 (EfficientNet), table 1, and TensorFlow's published Lite variant, which keeps the stem
 //! and the head at 32 and 1,280 channels. Tensors are named as timm's `tf_efficientnet_lite0` names them.
 
-use crate::models::layout::{ConvShape, Layout, UnitShape};
+use crate::models::layer::{Activation, ConvShape, LayerShape, NormShape};
+use crate::models::layout::{Layout, UnitShape};
+use crate::models::parameters::Initial;
 
 /// Repeats, kernel, stride of the first block, expansion, output channels.
 const STAGES: [(usize, usize, usize, usize, usize); 7] = [
@@ -18,17 +20,8 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
 
 /// The rows of EfficientNet-Lite0: 3-channel input to 1,280 channels at 1/32 of the resolution.
 pub fn lite0() -> Layout {
-    let stem = ConvShape {
-        name: "conv_stem".into(),
-        norm: "bn1".into(),
-        n_in: 3,
-        n_out: 32,
-        kernel: 3,
-        stride: 2,
-        depthwise: false,
-        relu6: true,
-    };
-    let mut units = vec![UnitShape { stage: 1, convs: vec![stem], residual: false }];
+    let stem = conv("conv_stem".into(), "bn1".into(), [3, 32], Activation::Relu6);
+    let mut units = vec![UnitShape::single(1, LayerShape::Conv(ConvShape { kernel: 3, stride: 2, ..stem }))];
     let mut n_in = 32;
     for (stage, (repeats, kernel, stride, expansion, n_out)) in STAGES.into_iter().enumerate() {
         for repeat in 0..repeats {
@@ -38,44 +31,54 @@ pub fn lite0() -> Layout {
             n_in = n_out;
         }
     }
-    let head = ConvShape {
-        name: "conv_head".into(),
-        norm: "bn2".into(),
+    let head = conv("conv_head".into(), "bn2".into(), [n_in, 1280], Activation::Relu6);
+    units.push(UnitShape::single(9, LayerShape::Conv(head)));
+    Layout { name: "efficientnet_lite0", units }
+}
+
+/// A pointwise convolution; epsilon and momentum as TensorFlow's code sets them, whose momentum of 0.99 is the share
+/// that the running statistics keep.
+fn conv(name: String, norm: String, [n_in, n_out]: [usize; 2], activation: Activation) -> ConvShape {
+    ConvShape {
+        name,
         n_in,
-        n_out: 1280,
+        n_out,
         kernel: 1,
         stride: 1,
         depthwise: false,
-        relu6: true,
-    };
-    units.push(UnitShape { stage: 9, convs: vec![head], residual: false });
-    Layout { name: "efficientnet_lite0", units }
+        bias: false,
+        norm: Some(NormShape { name: norm, epsilon: 1e-3, momentum: 0.01 }),
+        activation,
+        initial: Initial::FanOutNormal,
+    }
 }
 
 /// Expansion (left out when it would not expand), depthwise convolution, projection.
 fn block(path: &str, [n_in, n_out]: [usize; 2], kernel: usize, stride: usize, expansion: usize) -> Vec<ConvShape> {
     let n_hidden = n_in * expansion;
-    let mut convs = Vec::new();
-    let mut push = |name: &str, [n_in, n_out]: [usize; 2], kernel, stride, depthwise, relu6| {
-        let norm = format!("{path}.bn{}", convs.len() + 1);
-        convs.push(ConvShape { name: format!("{path}.{name}"), norm, n_in, n_out, kernel, stride, depthwise, relu6 });
+    let is_expanding = expansion != 1;
+    let named = |name: &str, position: usize, channels, activation| {
+        conv(format!("{path}.{name}"), format!("{path}.bn{position}"), channels, activation)
     };
-    // A block that does not expand is a depthwise-separable one, whose projection timm calls `conv_pw`.
-    let projection = if expansion == 1 { "conv_pw" } else { "conv_pwl" };
-    if expansion != 1 {
-        push("conv_pw", [n_in, n_hidden], 1, 1, false, true);
+    let mut convs = Vec::new();
+    if is_expanding {
+        convs.push(named("conv_pw", 1, [n_in, n_hidden], Activation::Relu6));
     }
-    push("conv_dw", [n_hidden, n_hidden], kernel, stride, true, true);
-    push(projection, [n_hidden, n_out], 1, 1, false, false);
+    let depthwise = named("conv_dw", convs.len() + 1, [n_hidden; 2], Activation::Relu6);
+    convs.push(ConvShape { kernel, stride, depthwise: true, ..depthwise });
+    // A block that does not expand is a depthwise-separable one, whose projection timm calls `conv_pw`.
+    let projection = if is_expanding { "conv_pwl" } else { "conv_pw" };
+    convs.push(named(projection, convs.len() + 1, [n_hidden, n_out], Activation::Identity));
     convs
 }
 
 /// A block with a residual branch is one unit; in any other a single tensor passes after each convolution.
 fn push_block(units: &mut Vec<UnitShape>, stage: u64, convs: Vec<ConvShape>, residual: bool) {
+    let layers = convs.into_iter().map(LayerShape::Conv);
     if residual {
-        units.push(UnitShape { stage, convs, residual });
+        units.push(UnitShape { stage, layers: layers.collect(), residual });
     } else {
-        units.extend(convs.into_iter().map(|conv| UnitShape { stage, convs: vec![conv], residual }));
+        units.extend(layers.map(|layer| UnitShape::single(stage, layer)));
     }
 }
 
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn lite0_has_the_published_number_of_parameters() {
-        let n_parameters: u64 = lite0().convs().map(ConvShape::n_parameters).sum();
+        let n_parameters: u64 = lite0().layers().map(LayerShape::n_parameters).sum();
         // 4,652,008 with the classifier of 1,280 × 1,000 weights and 1,000 biases.
         assert_eq!(n_parameters, 4_652_008 - 1_281_000);
     }

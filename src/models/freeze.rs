@@ -10,8 +10,8 @@ pub struct Freeze {
     pub n_rows: u64,
     /// Whole frozen units: they run on plain tensors, outside autodiff.
     pub n_prefix_units: usize,
-    /// Frozen convolutions at the start of the unit after them, inside its residual branch.
-    pub n_branch_convs: usize,
+    /// Frozen rows at the start of the unit after them, inside its residual branch.
+    pub n_branch_rows: usize,
 }
 
 /// Why a `frozen_layers` does not fit a backbone.
@@ -28,16 +28,17 @@ pub enum FreezeError {
 /// Counts the rows that `frozen` names, and the units they fill.
 pub fn freeze(frozen: &FrozenLayers, layout: &Layout) -> Result<Freeze, FreezeError> {
     let n_rows = n_frozen_rows(frozen, layout)?;
-    let mut n_convs_left = n_rows.saturating_sub(1) as usize;
+    // The input is a row of no unit.
+    let mut n_rows_left = n_rows.saturating_sub(1) as usize;
     let mut n_prefix_units = 0;
     for unit in &layout.units {
-        if n_convs_left < unit.convs.len() {
+        if n_rows_left < unit.layers.len() {
             break;
         }
-        n_convs_left -= unit.convs.len();
+        n_rows_left -= unit.layers.len();
         n_prefix_units += 1;
     }
-    Ok(Freeze { n_rows, n_prefix_units, n_branch_convs: n_convs_left })
+    Ok(Freeze { n_rows, n_prefix_units, n_branch_rows: n_rows_left })
 }
 
 fn n_frozen_rows(frozen: &FrozenLayers, layout: &Layout) -> Result<u64, FreezeError> {
@@ -54,8 +55,8 @@ fn n_frozen_rows(frozen: &FrozenLayers, layout: &Layout) -> Result<u64, FreezeEr
             Err(FreezeError::TooManyStages { backbone, n_stages: layout.n_stages(), found: *found })
         }
         FrozenLayers::Stages(found) => {
-            let in_stages = layout.units.iter().filter(|unit| unit.stage <= *found).map(|unit| unit.convs.len() as u64);
-            Ok(1 + in_stages.sum::<u64>())
+            let in_stages = layout.units.iter().filter(|unit| unit.stage <= *found);
+            Ok(1 + in_stages.map(|unit| unit.layers.len() as u64).sum::<u64>())
         }
         FrozenLayers::Through(name) => (1..=n_rows)
             .find(|row| layout.row_name(*row) == Some(name))
@@ -67,10 +68,15 @@ fn n_frozen_rows(frozen: &FrozenLayers, layout: &Layout) -> Result<u64, FreezeEr
 mod tests {
     use super::*;
     use crate::models::efficientnet_lite::lite0;
+    use crate::models::vgg::vgg16;
+
+    fn within(layout: &Layout, frozen: FrozenLayers) -> (u64, usize, usize) {
+        let freeze = freeze(&frozen, layout).unwrap();
+        (freeze.n_rows, freeze.n_prefix_units, freeze.n_branch_rows)
+    }
 
     fn of(frozen: FrozenLayers) -> (u64, usize, usize) {
-        let freeze = freeze(&frozen, &lite0()).unwrap();
-        (freeze.n_rows, freeze.n_prefix_units, freeze.n_branch_convs)
+        within(&lite0(), frozen)
     }
 
     #[test]
@@ -84,6 +90,19 @@ mod tests {
         assert_eq!(of(FrozenLayers::All), (50, n_units, 0));
         assert_eq!(of(FrozenLayers::Stages(9)), of(FrozenLayers::All));
         assert_eq!(of(FrozenLayers::Stages(8)), of(FrozenLayers::Count(49)));
+    }
+
+    #[test]
+    fn pools_and_the_input_count_as_keras_counts_them() {
+        let of = |frozen| within(&vgg16(), frozen);
+        assert_eq!(of(FrozenLayers::Count(15)), (15, 14, 0));
+        assert_eq!(of(FrozenLayers::Through("block4_pool".into())), of(FrozenLayers::Count(15)));
+        assert_eq!(of(FrozenLayers::Stages(4)), of(FrozenLayers::Count(15)));
+        assert_eq!(of(FrozenLayers::Stages(5)), of(FrozenLayers::All));
+        assert_eq!(of(FrozenLayers::All), (19, 18, 0));
+        for row in 1..=19 {
+            assert_eq!(of(FrozenLayers::Count(row)), (row, row as usize - 1, 0), "a cut after any row");
+        }
     }
 
     #[test]

@@ -5,8 +5,7 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::models::dropout::{DropoutAddress, mask};
-use crate::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
-use crate::models::unit::param;
+use crate::models::parameters::{Initial, Parameters, ParametersError, Role, TensorAddress, param};
 use crate::spec::schema::Loss;
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 
@@ -188,9 +187,9 @@ pub fn dense_tensors(plan: &HeadPlan) -> Vec<[TensorAddress; 2]> {
             TensorAddress {
                 name: name("weight"),
                 shape: vec![fan_in, fan_out],
-                role: Role::DenseKernel { fan_in, fan_out },
+                role: Role::Kernel { fan_in, fan_out, initial: Initial::GlorotUniform },
             },
-            TensorAddress { name: name("bias"), shape: vec![fan_out], role: Role::DenseBias },
+            TensorAddress { name: name("bias"), shape: vec![fan_out], role: Role::Bias },
         ]
     };
     places.zip(&plan.dense).map(tensors).collect()

@@ -1,24 +1,33 @@
 //! Where the numbers in a network come from.
 
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+
 use crate::run::draw::{Address, Draws, Purpose};
 
 /// What a tensor is for, which decides its initial values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A convolution's kernel.
+    /// The kernel of a convolution or of a dense layer; a convolution's fans count the pixels under its kernel.
     Kernel {
+        fan_in: usize,
         fan_out: usize,
+        initial: Initial,
     },
+    Bias,
     NormScale,
     NormShift,
     RunningMean,
     RunningVariance,
-    /// A fully connected layer's kernel `[n_in, n_out]`.
-    DenseKernel {
-        fan_in: usize,
-        fan_out: usize,
-    },
-    DenseBias,
+}
+
+/// How a kernel is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// Normal with variance `2 / fan_out`, as EfficientNet's reference code draws its kernels.
+    FanOutNormal,
+    /// Uniform in `±√(6 / (fan_in + fan_out))`, Keras' default. Source: Glorot and Bengio 2010.
+    GlorotUniform,
 }
 
 /// A tensor by name, shape and role.
@@ -59,8 +68,7 @@ pub trait Parameters {
 
 /// Draws every tensor by name, so that one tensor's values depend on no other's.
 ///
-/// Kernels: normal with variance `2 / fan_out`, as EfficientNet's reference code draws them. Norms: scale 1, shift 0.
-/// Dense layers: uniform in `±√(6 / (fan_in + fan_out))` (Glorot and Bengio 2010) with zero bias.
+/// Kernels as their [`Initial`] says; scales and variances are 1, biases, shifts and means 0.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomParameters {
     pub seed: u64,
@@ -72,16 +80,16 @@ impl Parameters for RandomParameters {
         let mut draws = Draws::at(at);
         let n_values = address.n_values();
         Ok(match address.role {
-            Role::Kernel { fan_out } => {
+            Role::Kernel { fan_out, initial: Initial::FanOutNormal, .. } => {
                 let deviation = (2.0 / fan_out as f64).sqrt();
                 (0..n_values).map(|_| (deviation * draws.normal()) as f32).collect()
             }
-            Role::DenseKernel { fan_in, fan_out } => {
+            Role::Kernel { fan_in, fan_out, initial: Initial::GlorotUniform } => {
                 let limit = (6.0 / (fan_in + fan_out) as f64).sqrt();
                 (0..n_values).map(|_| (limit * (2.0 * draws.unit() - 1.0)) as f32).collect()
             }
             Role::NormScale | Role::RunningVariance => vec![1.0; n_values],
-            Role::NormShift | Role::RunningMean | Role::DenseBias => vec![0.0; n_values],
+            Role::Bias | Role::NormShift | Role::RunningMean => vec![0.0; n_values],
         })
     }
 
@@ -89,6 +97,25 @@ impl Parameters for RandomParameters {
         // The seed is a parameter of the run already; the rule's version is what else decides the values.
         "random-1".to_owned()
     }
+}
+
+/// A parameter with the values that `parameters` has for it.
+pub(crate) fn param<const D: usize>(
+    address: &TensorAddress,
+    parameters: &dyn Parameters,
+    device: &Device,
+) -> Result<Param<Tensor<D>>, ParametersError> {
+    Ok(Param::from_tensor(tensor(address, parameters, device)?))
+}
+
+/// A tensor with the values that `parameters` has for it.
+pub(crate) fn tensor<const D: usize>(
+    address: &TensorAddress,
+    parameters: &dyn Parameters,
+    device: &Device,
+) -> Result<Tensor<D>, ParametersError> {
+    let data = TensorData::new(parameters.values(address)?, address.shape.clone());
+    Ok(Tensor::from_data(data, device))
 }
 
 #[cfg(test)]
@@ -101,21 +128,22 @@ mod tests {
     }
 
     #[test]
-    fn kernels_have_the_variance_of_their_fan_out() {
-        let values = draw(Role::Kernel { fan_out: 50 }, &[100, 100, 3, 3]);
+    fn normal_kernels_have_the_variance_of_their_fan_out() {
+        let values = draw(Role::Kernel { fan_in: 9, fan_out: 50, initial: Initial::FanOutNormal }, &[100, 100, 3, 3]);
         let variance = values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64;
         assert!((variance - 0.04).abs() < 0.0005, "{variance}");
     }
 
     #[test]
-    fn dense_kernels_stay_within_glorots_limit() {
+    fn uniform_kernels_stay_within_glorots_limit() {
         // The limit is NumPy's, from tests/fixtures/make_loss_golden.py.
         let golden: serde_json::Value =
             serde_json::from_str(include_str!("../../tests/fixtures/loss_golden.json")).unwrap();
         let case = &golden["glorot_uniform"][0];
         let (fan_in, fan_out) = (case["fan_in"].as_u64().unwrap() as usize, case["fan_out"].as_u64().unwrap() as usize);
         let limit = case["limit"].as_f64().unwrap() as f32;
-        let values = draw(Role::DenseKernel { fan_in, fan_out }, &[fan_in, fan_out]);
+        let role = Role::Kernel { fan_in, fan_out, initial: Initial::GlorotUniform };
+        let values = draw(role, &[fan_in, fan_out]);
         let largest = values.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
         assert!(largest <= limit && largest > 0.99 * limit, "{largest} {limit}");
     }

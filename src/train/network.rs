@@ -29,7 +29,8 @@ pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersErr
     match plan.spec.model.weights {
         Weights::Random => with_sources(plan, device, Sources { backbone: &random, head: &random }),
         Weights::Imagenet => {
-            let file = SafetensorsParameters::new(registry::imagenet(plan.spec.model.backbone).file)?;
+            let entry = registry::imagenet(plan.spec.model.backbone).expect("a plan asks for weights that there are");
+            let file = SafetensorsParameters::new(entry.file)?;
             with_sources(plan, device, Sources { backbone: &file, head: &random })
         }
     }

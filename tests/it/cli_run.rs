@@ -276,6 +276,59 @@ fn summary_lists_the_rows_of_a_backbone_a_spec_and_a_run() {
 }
 
 #[test]
+fn summary_of_vgg16_has_keras_rows_and_the_notebooks_numbers() {
+    let place = Place::new();
+    place.edit("image_size: 32", "image_size: 150");
+    place.edit("efficientnet_lite0", "vgg16");
+    place.edit("weights: imagenet", "weights: random");
+    place.edit(
+        "[global_average_pool, { dropout: 0.2 }, { dense: { units: 2, activation: softmax } }]",
+        "[flatten, { dense: { units: 256, activation: relu } }, { dropout: 0.5 }, { dense: { units: 1, activation: sigmoid } }]",
+    );
+    for frozen in ["15", "{ through: block4_pool }", "{ stages: 4 }"] {
+        let set = format!("model.frozen_layers={frozen}");
+        let summary = place.json(&["summary", "spec.yaml", "--set", &set, "--json"]);
+        let rows = summary["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 19);
+        assert_eq!(rows[14]["name"], "block4_pool");
+        assert_eq!((&rows[14]["frozen"], &rows[15]["frozen"]), (&true.into(), &false.into()), "{frozen}");
+        assert_eq!(summary["parameters"], 16_812_353, "{frozen}");
+        assert_eq!(summary["trained_parameters"], 9_177_089, "{frozen}");
+        assert_eq!(summary["frozen_parameters"], 7_635_264, "{frozen}");
+    }
+    let text = place.xp(&["summary", "spec.yaml", "--set", "model.frozen_layers=15"]).stdout;
+    insta::assert_snapshot!(text, @"
+    vgg16 at 150×150
+     row  name                 stage  kind            output  parameters  state
+       1  input                    0  input        3×150×150           0  frozen
+       2  block1_conv1             1  3×3         64×150×150       1,792  frozen
+       3  block1_conv2             1  3×3         64×150×150      36,928  frozen
+       4  block1_pool              1  max 2×2/2     64×75×75           0  frozen
+       5  block2_conv1             2  3×3          128×75×75      73,856  frozen
+       6  block2_conv2             2  3×3          128×75×75     147,584  frozen
+       7  block2_pool              2  max 2×2/2    128×37×37           0  frozen
+       8  block3_conv1             3  3×3          256×37×37     295,168  frozen
+       9  block3_conv2             3  3×3          256×37×37     590,080  frozen
+      10  block3_conv3             3  3×3          256×37×37     590,080  frozen
+      11  block3_pool              3  max 2×2/2    256×18×18           0  frozen
+      12  block4_conv1             4  3×3          512×18×18   1,180,160  frozen
+      13  block4_conv2             4  3×3          512×18×18   2,359,808  frozen
+      14  block4_conv3             4  3×3          512×18×18   2,359,808  frozen
+      15  block4_pool              4  max 2×2/2      512×9×9           0  frozen
+      16  block5_conv1             5  3×3            512×9×9   2,359,808  trains
+      17  block5_conv2             5  3×3            512×9×9   2,359,808  trains
+      18  block5_conv3             5  3×3            512×9×9   2,359,808  trains
+      19  block5_pool              5  max 2×2/2      512×4×4           0
+    head  flatten                                                      0
+    head  dense 256 relu                                       2,097,408  trains
+    head  dropout 0.5                                                  0
+    head  dense 1 sigmoid                                            257  trains
+    9,177,089 of 16,812,353 parameters train, 7,635,264 are frozen
+    ");
+    assert_eq!(place.json(&["summary", "vgg16", "--json"])["rows"][18]["output"], serde_json::json!([512, 7, 7]));
+}
+
+#[test]
 fn doctor_and_completions_answer() {
     let place = Place::new();
     assert_eq!(place.json(&["doctor", "--json"])["schema"], 1);

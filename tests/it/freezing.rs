@@ -1,6 +1,7 @@
 //! What is frozen stays as it is, to the byte; what trains moves; and keeping the prefix's output changes nothing.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use xp::models::classifier::NamedTensors;
@@ -47,11 +48,11 @@ fn train(place: &Place, plan: &Plan, resources: Resources) -> Vec<Event> {
 }
 
 /// The network's tensors before training, and from the last epoch's checkpoint.
-fn before_and_after(place: &Place, plan: &Plan) -> [NamedTensors; 2] {
+fn before_and_after(run_dir: &Path, plan: &Plan) -> [NamedTensors; 2] {
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let network = network::build(plan, &device).unwrap();
     let before = named_tensors(plan, &network.trainee);
-    let trained = xp::train::evaluate::load(network.trainee, &place.path("run"), plan.spec.epochs).unwrap();
+    let trained = xp::train::evaluate::load(network.trainee, run_dir, plan.spec.epochs).unwrap();
     [before, named_tensors(plan, &trained.valid())]
 }
 
@@ -64,15 +65,7 @@ fn proves(sets: &[&str], is_frozen: impl Fn(&str) -> bool, n_frozen: usize) {
     let place = Place::new();
     let plan = plan_with(&place, sets);
     let events = train(&place, &plan, Resources::new(Some(1)));
-    let [before, after] = before_and_after(&place, &plan);
-    assert_eq!(bytes(&before.frozen), bytes(&after.frozen), "frozen tensors moved");
-    assert_eq!(before.frozen.len(), n_frozen);
-    assert!(before.frozen.iter().all(|(name, _)| is_frozen(name)));
-    assert!(before.trained.iter().all(|(name, _)| !is_frozen(name)));
-    let (before, after) = (bytes(&before.trained), bytes(&after.trained));
-    for (name, bytes) in before {
-        assert_ne!(bytes, after[name], "{name} did not move");
-    }
+    only_the_trained_moved(&place.path("run"), &plan, is_frozen, n_frozen);
     let told = events.iter().find_map(|event| match event {
         Event::Trained(facts) => Some(facts.frozen_hash.clone()),
         _ => None,
@@ -82,6 +75,18 @@ fn proves(sets: &[&str], is_frozen: impl Fn(&str) -> bool, n_frozen: usize) {
         _ => None,
     });
     assert_eq!(told, first);
+}
+
+fn only_the_trained_moved(run_dir: &Path, plan: &Plan, is_frozen: impl Fn(&str) -> bool, n_frozen: usize) {
+    let [before, after] = before_and_after(run_dir, plan);
+    assert_eq!(bytes(&before.frozen), bytes(&after.frozen), "frozen tensors moved");
+    assert_eq!(before.frozen.len(), n_frozen);
+    assert!(before.frozen.iter().all(|(name, _)| is_frozen(name)));
+    assert!(before.trained.iter().all(|(name, _)| !is_frozen(name)));
+    let (before, after) = (bytes(&before.trained), bytes(&after.trained));
+    for (name, bytes) in before {
+        assert_ne!(bytes, after[name], "{name} did not move");
+    }
 }
 
 #[test]
@@ -114,6 +119,29 @@ fn a_cut_inside_a_branch_freezes_the_rows_before_it() {
         |name| !trained.iter().any(|trained| name.starts_with(trained)),
         42 * 2 + 2 * 5,
     );
+}
+
+#[test]
+fn a_run_of_vgg16_moves_kernels_and_biases_after_its_cut_alone() {
+    let place = Place::new();
+    let sets = [
+        "model.backbone=vgg16",
+        "model.weights=random",
+        "model.frozen_layers=15",
+        "model.head=[flatten, { dense: { units: 8, activation: relu } }, { dense: { units: 1, activation: sigmoid } }]",
+        "optimizer={ sgd: { learning_rate: 1.0e-3 } }",
+        "epochs=1",
+    ];
+    let mut arguments = vec!["run", "spec.yaml"];
+    arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+    let printed = place.xp(&arguments);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let run = std::fs::read_dir(place.path(".xp/runs")).unwrap().next().unwrap().unwrap();
+    let trained = ["block5_", "head."];
+    let is_frozen = |name: &str| !trained.iter().any(|trained| name.starts_with(trained));
+    only_the_trained_moved(&run.path(), &plan_with(&place, &sets), is_frozen, 10 * 2);
+    let shown = place.json(&["show", "@1", "--json"]);
+    assert_eq!(shown["model"]["cut"], "block4_pool", "{shown}");
 }
 
 /// All epochs' metrics, by key; times aside.

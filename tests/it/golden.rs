@@ -19,7 +19,7 @@ const COFFEE: &[u8] = include_bytes!("../fixtures/coffee.png");
 const ESPRESSO: usize = 967;
 
 fn entry() -> &'static Entry {
-    registry::imagenet(BackboneName::EfficientnetLite0)
+    registry::imagenet(BackboneName::EfficientnetLite0).unwrap()
 }
 
 /// Pooled features and logits of one image, after a change to every unit that should not matter.
@@ -41,7 +41,7 @@ fn answer(image: &RgbImage, change: fn(Unit) -> Unit) -> (Vec<f32>, Vec<f32>) {
     let pooled = x.mean_dim(3).mean_dim(2).reshape([1, 1280]);
     let values = |field: &str, shape: &[usize]| {
         let name = format!("{}.{field}", entry().classifier);
-        let address = TensorAddress { name, shape: shape.to_vec(), role: Role::DenseBias };
+        let address = TensorAddress { name, shape: shape.to_vec(), role: Role::Bias };
         TensorData::new(weights.values(&address).unwrap(), shape.to_vec())
     };
     let kernel = Tensor::<2>::from_data(values("weight", &[1000, 1280]), &device).transpose();
@@ -122,7 +122,7 @@ fn a_cup_of_coffee_is_an_espresso() {
 #[test]
 fn a_tensor_of_another_shape_or_name_is_refused() {
     let weights = SafetensorsParameters::new(entry().file).unwrap();
-    let [kernel, ..] = lite0().units[0].convs[0].tensors();
+    let kernel = lite0().layers().next().unwrap().conv().unwrap().kernel();
     let turned = TensorAddress { shape: vec![3, 32, 3, 3], ..kernel.clone() };
     assert!(matches!(weights.values(&turned), Err(ParametersError::Shape { .. })));
     let unknown = TensorAddress { name: "conv_stem.kernel".into(), ..kernel };

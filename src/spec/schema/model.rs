@@ -35,10 +35,11 @@ pub struct Model {
 #[serde(rename_all = "snake_case")]
 pub enum BackboneName {
     EfficientnetLite0,
+    Vgg16,
 }
 
 impl BackboneName {
-    pub const ALL: [Self; 1] = [Self::EfficientnetLite0];
+    pub const ALL: [Self; 2] = [Self::EfficientnetLite0, Self::Vgg16];
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

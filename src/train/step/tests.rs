@@ -19,7 +19,7 @@ struct Formula;
 
 impl Parameters for Formula {
     fn values(&self, address: &TensorAddress) -> Result<Vec<f32>, ParametersError> {
-        let Role::DenseKernel { fan_in, fan_out } = address.role else { return Ok(vec![0.0; address.n_values()]) };
+        let Role::Kernel { fan_in, fan_out, .. } = address.role else { return Ok(vec![0.0; address.n_values()]) };
         let weight = |j: usize, c: usize| ((11 * j + 5 * c) % 17) as f32 - 8.0;
         Ok((0..fan_in).flat_map(|j| (0..fan_out).map(move |c| weight(j, c) / 17.0)).collect())
     }
@@ -43,7 +43,7 @@ fn trainee(case: &Value, n_features: usize, n_classes: usize) -> (Trainee, Netwo
     let layers = [HeadLayer::Flatten, HeadLayer::Dense(dense)];
     let plan = NetworkPlan {
         layout: Layout { name: "none", units: Vec::new() },
-        freeze: Freeze { n_rows: 1, n_prefix_units: 0, n_branch_convs: 0 },
+        freeze: Freeze { n_rows: 1, n_prefix_units: 0, n_branch_rows: 0 },
         norms: Norms::Frozen,
         head: head::plan(&layers, n_classes, [n_features, 1, 1]).unwrap(),
     };

@@ -13,3 +13,4 @@ mod readme;
 mod resume;
 mod support;
 mod training;
+mod vgg16;

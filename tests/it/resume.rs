@@ -14,7 +14,10 @@ use crate::support::Place;
 fn place() -> Place {
     let place = Place::new();
     place.edit("frozen_layers: all", "frozen_layers: { stages: 8 }\n  batch_norm: train");
-    place.edit("epochs: 2", "epochs: 12\naugment: { horizontal_flip: true, rotation_degrees: 15, zoom: 0.2, brightness: 0.2 }");
+    place.edit(
+        "epochs: 2",
+        "epochs: 12\naugment: { horizontal_flip: true, rotation_degrees: 15, zoom: 0.2, brightness: 0.2 }",
+    );
     place
 }
 

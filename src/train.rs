@@ -2,6 +2,7 @@
 //!
 //! Tells everything through [`channel::Events`]; who listens, and what is stored, is not known here.
 
+pub mod batches;
 pub mod bridge;
 pub mod channel;
 pub mod checkpoint;

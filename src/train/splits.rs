@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::data::batching::{Batching, LastSingle, Order};
 use crate::data::folder::Folder;
 use crate::data::images::{Images, ReadError, ReadSettings};
 use crate::data::loader::{Loader, LoaderSettings};
-use crate::data::subset;
 use crate::run::event::{Event, Phase, SkippedInput};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::schema::augment::Augment;
+use crate::train::batches;
 use crate::train::channel::Events;
 use crate::train::class_weights;
 use crate::train::features::{FeatureError, FeatureTable};
@@ -19,9 +18,6 @@ use crate::train::feed::{Origin, Source};
 use crate::train::plan::Plan;
 use crate::train::step::Frame;
 use crate::train::{Completion, TrainError};
-
-/// Images that go through a network at once where nothing depends on their number but memory.
-const MAX_INFERENCE_BATCH: u32 = 32;
 
 /// What reading and feeding a split needs beside the split.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +110,7 @@ impl Reading<'_> {
             let accumulation = if split == Split::Train { spec.gradient_accumulation_steps } else { 1 };
             Ok(Completion::Done(Source { origin, batching, accumulation, class_weights: class_weights.clone() }))
         };
-        let batching = self.batching(split, &images);
+        let batching = batches::of_split(self.plan, split, images.labels());
         let augment = match split {
             Split::Train => spec.augment,
             Split::Valid | Split::Test => Augment::NONE,
@@ -126,72 +122,15 @@ impl Reading<'_> {
         if frame.prefix.is_empty() || augment.draws() || !self.fits(split, batching.n_members() as usize, chw) {
             return source(Origin::Pixels(Loader::new(images, loader(batching.clone()))), batching);
         }
-        let loader = Loader::new(images, loader(once(&batching)));
+        let loader = Loader::new(images, loader(batches::once(self.plan, &batching)));
         let n_images = u64::from(batching.n_members());
         let computed = self.events.phase(Phase::Prefix(split), n_images, || {
             FeatureTable::compute(frame, &loader, chw, self.stop, |n_done| self.events.progress(n_done))
         });
         match computed {
-            // The table holds the members alone, in their order.
-            Ok(table) => source(
-                Origin::Features(table),
-                Batching { order: in_table(batching.order.clone()), n_images: batching.n_members(), ..batching },
-            ),
+            Ok(table) => source(Origin::Features(table), batches::of_table(batching)),
             Err(FeatureError::Stopped) => Ok(Completion::Stopped),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// How a split is cut into batches.
-    fn batching(&self, split: Split, images: &Images) -> Batching {
-        let spec = &self.plan.spec;
-        let n_images = u32::try_from(images.len()).expect("a folder has fewer images");
-        let measured = Batching {
-            n_images,
-            batch_size: spec.data.batch_size.min(MAX_INFERENCE_BATCH),
-            order: Order::Sequential,
-            last_single: LastSingle::Stays,
-            steps_per_epoch: None,
-        };
-        match split {
-            Split::Train => Batching {
-                batch_size: spec.data.batch_size,
-                order: Order::Shuffled { seed: spec.seed },
-                last_single: if self.plan.network.trains_norms() { LastSingle::Joins } else { LastSingle::Stays },
-                steps_per_epoch: spec.steps_per_epoch,
-                ..measured
-            },
-            Split::Valid => match spec.validation_steps.map(|n| n as usize * spec.data.batch_size as usize) {
-                Some(n) if n < images.len() => {
-                    let members = subset::stratified(images.labels(), n, spec.data.split_seed);
-                    Batching { order: Order::Members(members.into()), ..measured }
-                }
-                _ => measured,
-            },
-            Split::Test => measured,
-        }
-    }
-}
-
-/// Every image once, so many at a time that memory does not grow with the batch size.
-fn once(batching: &Batching) -> Batching {
-    let order = match &batching.order {
-        Order::Members(members) => Order::Members(Arc::clone(members)),
-        Order::Shuffled { .. } | Order::Sequential => Order::Sequential,
-    };
-    Batching {
-        order,
-        batch_size: batching.batch_size.min(MAX_INFERENCE_BATCH),
-        last_single: LastSingle::Stays,
-        steps_per_epoch: None,
-        ..batching.clone()
-    }
-}
-
-/// The order of rows of a table that was filled in the order of [`once`].
-fn in_table(order: Order) -> Order {
-    match order {
-        Order::Members(_) => Order::Sequential,
-        order => order,
     }
 }

@@ -1,0 +1,76 @@
+//! How the splits of a plan are cut into batches: what trains as the spec says, what is measured as memory allows.
+
+use std::sync::Arc;
+
+use crate::data::batching::{Batching, LastSingle, Order};
+use crate::data::subset;
+use crate::run::metric::Split;
+use crate::train::plan::Plan;
+
+/// Images that go through a network at once where nothing depends on their number but memory.
+const MAX_INFERENCE_BATCH: usize = 32;
+
+/// Bytes that a layer's output may take for all of them.
+const MAX_INFERENCE_BYTES: usize = 256 << 20;
+
+/// The batches of a split, whose images have these labels.
+pub fn of_split(plan: &Plan, split: Split, labels: &[u32]) -> Batching {
+    let spec = &plan.spec;
+    let measured = Batching {
+        n_images: u32::try_from(labels.len()).expect("a split has fewer images"),
+        batch_size: inference_batch(plan, spec.data.batch_size),
+        order: Order::Sequential,
+        last_single: LastSingle::Stays,
+        steps_per_epoch: None,
+    };
+    match split {
+        Split::Train => Batching {
+            batch_size: spec.data.batch_size,
+            order: Order::Shuffled { seed: spec.seed },
+            last_single: if plan.network.trains_norms() { LastSingle::Joins } else { LastSingle::Stays },
+            steps_per_epoch: spec.steps_per_epoch,
+            ..measured
+        },
+        Split::Valid => match spec.validation_steps.map(|n| n as usize * spec.data.batch_size as usize) {
+            Some(n) if n < labels.len() => {
+                let members = subset::stratified(labels, n, spec.data.split_seed);
+                Batching { order: Order::Members(members.into()), ..measured }
+            }
+            _ => measured,
+        },
+        Split::Test => measured,
+    }
+}
+
+/// Every image of those batches once, so many at a time that memory does not grow with the batch size.
+pub fn once(plan: &Plan, batching: &Batching) -> Batching {
+    let order = match &batching.order {
+        Order::Members(members) => Order::Members(Arc::clone(members)),
+        Order::Shuffled { .. } | Order::Sequential => Order::Sequential,
+    };
+    Batching {
+        order,
+        batch_size: inference_batch(plan, batching.batch_size),
+        last_single: LastSingle::Stays,
+        steps_per_epoch: None,
+        ..batching.clone()
+    }
+}
+
+/// The same batches of a table that was filled in the order of [`once`]: it holds the members alone.
+pub fn of_table(batching: Batching) -> Batching {
+    let n_images = batching.n_members();
+    let order = match batching.order {
+        Order::Members(_) => Order::Sequential,
+        order => order,
+    };
+    Batching { order, n_images, ..batching }
+}
+
+fn inference_batch(plan: &Plan, batch_size: u32) -> u32 {
+    let size = plan.spec.data.image_size;
+    let rows = plan.network.layout.rows(size.height as usize, size.width as usize);
+    let largest = rows.iter().map(|row| row.output_chw.iter().product::<usize>()).max().unwrap_or(1);
+    let most = (MAX_INFERENCE_BYTES / (largest * size_of::<f32>())).clamp(1, MAX_INFERENCE_BATCH);
+    batch_size.min(u32::try_from(most).expect("it is clamped"))
+}

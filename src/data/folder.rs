@@ -7,7 +7,7 @@ mod walk;
 use std::path::{Path, PathBuf};
 
 /// File name extensions of images, in any case.
-pub const IMAGE_EXTENSIONS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
+pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
 /// The images of one split.
 #[derive(Clone, Debug, PartialEq, Eq)]

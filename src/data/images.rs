@@ -7,12 +7,12 @@ mod pass;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::data::decode::{DecodeError, decode};
+use crate::data::decode::{DecodeError, Decoded, RgbImage, decode};
 use crate::data::folder::quoted;
 use crate::data::resize::resize;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
-use crate::spec::schema::data::{OnBadImage, Resize};
+use crate::spec::schema::data::{Exif, OnBadImage, Resize};
 
 /// Bad files that an error lists; more are only counted.
 pub const MAX_LISTED_BAD_IMAGES: usize = 1000;
@@ -26,6 +26,7 @@ pub struct ReadSettings {
     pub width: u32,
     pub filter: Resize,
     pub on_bad_image: OnBadImage,
+    pub exif: Exif,
     /// Memory for resized pixels; images that do not fit are decoded whenever they are asked for.
     pub cache_budget_bytes: u64,
     /// Threads that read and decode; 0 counts as 1.
@@ -106,6 +107,8 @@ pub struct Images {
     /// Resized pixels of the images that fit in memory.
     cached: Vec<Option<Box<[u8]>>>,
     skipped: Vec<SkippedInput>,
+    n_turned: u64,
+    turned_example: Option<PathBuf>,
 }
 
 impl Images {
@@ -140,6 +143,16 @@ impl Images {
     /// Images that were left out, in the folder's order.
     pub fn skipped(&self) -> &[SkippedInput] {
         &self.skipped
+    }
+
+    /// Used images that are stored turned or mirrored and say so, whether or not that was heeded.
+    pub fn n_turned(&self) -> u64 {
+        self.n_turned
+    }
+
+    /// The first of them, relative to the split's folder.
+    pub fn turned_example(&self) -> Option<&Path> {
+        self.turned_example.as_deref()
     }
 
     pub fn height(&self) -> u32 {
@@ -192,8 +205,8 @@ impl Images {
         if blake3::hash(&bytes) != self.hashes[index] {
             return Err(ImageError::Changed { path });
         }
-        let image = decode(&bytes).map_err(|error| bad(&path, error.into()))?;
-        out.copy_from_slice(&resize(&image, self.height(), self.width(), self.settings.filter).pixels_hwc);
+        let decoded = decode(&bytes).map_err(|error| bad(&path, error.into()))?;
+        out.copy_from_slice(&resized(decoded, &self.settings).pixels_hwc);
         Ok(())
     }
 }
@@ -201,6 +214,15 @@ impl Images {
 /// Adds a name so that where it ends is part of the hash.
 fn add_name(hasher: &mut blake3::Hasher, name: &[u8]) {
     hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+}
+
+/// What a network sees of an image.
+fn resized(decoded: Decoded, settings: &ReadSettings) -> RgbImage {
+    let image = match settings.exif {
+        Exif::Ignore => decoded.image,
+        Exif::Apply => decoded.upright(),
+    };
+    resize(&image, settings.height, settings.width, settings.filter)
 }
 
 fn image_bytes(settings: &ReadSettings) -> usize {

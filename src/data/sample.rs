@@ -6,7 +6,7 @@ use crate::data::folder::{Folder, scan};
 use crate::data::images::{Images, ReadSettings};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
-use crate::spec::schema::data::{OnBadImage, Resize};
+use crate::spec::schema::data::{Exif, OnBadImage, Resize};
 
 /// Resized to 6 x 8, all of it cached.
 pub const SETTINGS: ReadSettings = ReadSettings {
@@ -14,6 +14,7 @@ pub const SETTINGS: ReadSettings = ReadSettings {
     width: 8,
     filter: Resize::Bilinear,
     on_bad_image: OnBadImage::Error,
+    exif: Exif::Ignore,
     cache_budget_bytes: u64::MAX,
     threads: 4,
 };

@@ -115,7 +115,7 @@ mod tests {
         let mut sheet = Sheet::new(1, 2, 2, 1).unwrap();
         assert_eq!((sheet.height(), sheet.width()), (8, 6));
         sheet.put(1, 0, &[1, 2, 3, 4, 5, 6]);
-        let decoded = crate::data::decode::decode(&sheet.png().unwrap()).unwrap();
+        let decoded = crate::data::decode::decode(&sheet.png().unwrap()).unwrap().image;
         assert_eq!((decoded.height, decoded.width), (8, 6));
         let at = (5 * 6 + 2) * 3;
         assert_eq!(decoded.pixels_hwc[at..at + 6], [1, 2, 3, 4, 5, 6]);

@@ -11,6 +11,7 @@ use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::schema::augment::Augment;
 use crate::train::batches;
+use crate::spec::schema::data::Exif;
 use crate::train::channel::Events;
 use crate::train::class_weights;
 use crate::train::features::{FeatureError, FeatureTable};
@@ -36,6 +37,7 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
         width: data.image_size.width,
         filter: plan.filter,
         on_bad_image: data.on_bad_image,
+        exif: data.exif,
         cache_budget_bytes: resources.pixel_budget_bytes,
         threads: resources.loader_threads,
     }
@@ -54,6 +56,7 @@ impl Reading<'_> {
                 for skipped in images.skipped() {
                     self.events.send(Event::Skipped(skipped.clone()));
                 }
+                self.warn_of_turned_images(&images);
                 Ok(Completion::Done(images))
             }
             Err(ReadError::Stopped { .. }) => Ok(Completion::Stopped),
@@ -79,6 +82,17 @@ impl Reading<'_> {
             let (n, example) = (folder.n_other_files, example.display());
             let text = format!(
                 "the {split} folder holds {n} files that are no images by their names or lie in no class, such as {example}"
+            );
+            self.events.send(Event::Warning(text));
+        }
+    }
+
+    fn warn_of_turned_images(&self, images: &Images) {
+        if let (Exif::Ignore, Some(example)) = (self.plan.spec.data.exif, images.turned_example()) {
+            let (n, split, example) = (images.n_turned(), images.split(), example.display());
+            let text = format!(
+                "{n} {split} images, such as {example}, are stored on their side or mirrored by their EXIF \
+                 orientation, and used as stored; `data.exif: apply` turns them"
             );
             self.events.send(Event::Warning(text));
         }

@@ -110,7 +110,7 @@ fn generated_images_give_pytorchs_logits() {
 
 #[test]
 fn a_cup_of_coffee_is_an_espresso() {
-    let coffee = decode(COFFEE).unwrap();
+    let coffee = decode(COFFEE).unwrap().image;
     // Resized pixels may differ from Pillow's by one level.
     agrees("coffee_squash", &resize(&coffee, 224, 224, Resize::Bicubic), 5e-3);
     agrees("coffee_crop", &crop(&coffee), 5e-3);

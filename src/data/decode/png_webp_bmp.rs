@@ -1,64 +1,41 @@
 //! PNG, WebP and BMP through the `image` crate.
+//!
+//! Against Pillow: the same, lossy WebP too; of BMP with 16 bits a pixel at most 1 of 255 levels, since Pillow rounds
+//! down.
 
-use std::io::{Cursor, ErrorKind};
+use std::io::Cursor;
 
+use image::Limits;
 use image::codecs::bmp::BmpDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::{ColorType, ImageDecoder, ImageError, Limits};
 
-use crate::data::decode::{DecodeError, Format, RgbImage};
+use crate::data::decode::samples::{self, MAX_SIDE_DATA_BYTES};
+use crate::data::decode::{DecodeError, Decoded, Format, orientation};
 
-/// Memory for what else is in a file, such as colour profiles, and for the rows being decoded.
-const MAX_SIDE_DATA_BYTES: u64 = 256 << 20;
-
-pub fn decode(format: Format, bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+pub fn decode(format: Format, bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let reader = Cursor::new(bytes);
-    let corrupt = |error| corrupt(format, error);
-    match format {
+    let corrupt = |error| samples::corrupt(format, error);
+    let samples = match format {
         Format::Png => {
+            check_png_size(bytes)?;
             let mut limits = Limits::no_limits();
             limits.max_alloc = Some(MAX_SIDE_DATA_BYTES);
-            read(format, PngDecoder::with_limits(reader, limits).map_err(corrupt)?)
+            samples::read(format, PngDecoder::with_limits(reader, limits).map_err(corrupt)?)
         }
-        Format::Webp => read(format, WebPDecoder::new(reader).map_err(corrupt)?),
-        Format::Bmp => read(format, BmpDecoder::new(reader).map_err(corrupt)?),
-        Format::Jpeg => unreachable!("JPEG has its own decoder"),
-    }
+        Format::Webp => samples::read(format, WebPDecoder::new(reader).map_err(corrupt)?),
+        Format::Bmp => samples::read(format, BmpDecoder::new(reader).map_err(corrupt)?),
+        Format::Jpeg | Format::Gif | Format::Tiff => unreachable!("they have their own decoders"),
+    }?;
+    let orientation = orientation::of_exif(orientation::exif_chunk(format, bytes));
+    Ok(Decoded { image: samples.into_rgb(), orientation })
 }
 
-fn read(format: Format, decoder: impl ImageDecoder) -> Result<RgbImage, DecodeError> {
-    let (width, height) = decoder.dimensions();
-    format.check_size(width, height)?;
-    let color = decoder.color_type();
-    let mut samples = vec![0; decoder.total_bytes() as usize];
-    decoder.read_image(&mut samples).map_err(|error| corrupt(format, error))?;
-    Ok(RgbImage { height, width, pixels_hwc: rgb_from_samples(color, samples) })
-}
-
-/// Samples are 8-bit, or 16-bit in the machine's byte order.
-fn rgb_from_samples(color: ColorType, samples: Vec<u8>) -> Vec<u8> {
-    if color == ColorType::Rgb8 {
-        return samples;
-    }
-    let n_channels = usize::from(color.channel_count());
-    let n_bytes = usize::from(color.bytes_per_pixel()) / n_channels;
-    let level = |pixel: &[u8], channel: usize| match n_bytes {
-        1 => pixel[channel],
-        _ => (u16::from_ne_bytes([pixel[2 * channel], pixel[2 * channel + 1]]) >> 8) as u8,
-    };
-    // Gray, alone or with alpha, is all three colours.
-    let channels = if n_channels < 3 { [0, 0, 0] } else { [0, 1, 2] };
-    let mut rgb = Vec::with_capacity(samples.len() / (n_channels * n_bytes) * 3);
-    for pixel in samples.chunks_exact(n_channels * n_bytes) {
-        rgb.extend(channels.map(|channel| level(pixel, channel)));
-    }
-    rgb
-}
-
-fn corrupt(format: Format, error: ImageError) -> DecodeError {
-    match error {
-        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => DecodeError::Truncated { format },
-        error => DecodeError::Corrupt { format, reason: error.to_string() },
+/// Checks the size in the header, before the crate takes memory for a row.
+fn check_png_size(bytes: &[u8]) -> Result<(), DecodeError> {
+    let number = |at: usize| bytes.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+    match (bytes.get(12..16), number(16), number(20)) {
+        (Some(b"IHDR"), Some(width), Some(height)) => Format::Png.check_size(width, height),
+        _ => Ok(()),
     }
 }

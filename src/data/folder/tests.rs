@@ -38,7 +38,7 @@ fn classes_and_files_are_sorted_bytewise() {
 #[test]
 fn other_files_are_counted_and_hidden_ones_are_not() {
     let files =
-        ["a/1.png", "a/notes.txt", "b/1.png", "b/x.gif", "b/png", "c.txt", ".git/x.png", "a/.x.png", "a/.t/1.png"];
+        ["a/1.png", "a/notes.txt", "b/1.png", "b/x.svg", "b/png", "c.txt", ".git/x.png", "a/.x.png", "a/.t/1.png"];
     let root = folder(&files);
     let found = scan(root.path()).unwrap();
     assert_eq!(paths(&found), [("a/1.png", 0), ("b/1.png", 1)]);
@@ -76,7 +76,7 @@ fn every_way_to_be_no_data_folder_has_its_error() {
     assert!(matches!(error("none/y"), FolderError::NoClasses { n_images: 1, .. }));
     assert!(matches!(error("one"), FolderError::OneClass { class, .. } if class == "a"));
     let text = error("empty").to_string();
-    assert!(text.ends_with(r#"no .jpg/.jpeg/.png/.webp/.bmp file in "b", "c""#), "{text}");
+    assert!(text.ends_with(r#"no .jpg/.jpeg/.png/.webp/.bmp/.gif/.tif/.tiff file in "b", "c""#), "{text}");
 }
 
 #[test]

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 
 use crate::data::decode::decode;
 use crate::data::folder::{Folder, ImageFile};
-use crate::data::images::{BadImage, Fault, Images, MAX_LISTED_BAD_IMAGES, ReadError, ReadSettings, image_bytes};
-use crate::data::resize::resize;
+use crate::data::images::{
+    BadImage, Fault, Images, MAX_LISTED_BAD_IMAGES, ReadError, ReadSettings, image_bytes, resized,
+};
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
@@ -25,6 +26,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 /// A file that is an image: the hash of its bytes, and its resized pixels if there was room for them.
 struct Usable {
     hash: blake3::Hash,
+    is_turned: bool,
     pixels: Option<Box<[u8]>>,
 }
 
@@ -88,6 +90,8 @@ impl Pass {
             hashes: Vec::with_capacity(n_files),
             cached: Vec::with_capacity(n_files),
             skipped: Vec::new(),
+            n_turned: 0,
+            turned_example: None,
         };
         Self { images, n_cached: 0, bad: Vec::new(), n_bad: 0, n_files: n_files as u64 }
     }
@@ -103,6 +107,10 @@ impl Pass {
         let path = file.path.clone();
         match (found, self.images.settings.on_bad_image) {
             (Ok(usable), _) => {
+                if usable.is_turned {
+                    self.images.n_turned += 1;
+                    self.images.turned_example.get_or_insert_with(|| path.clone());
+                }
                 self.images.paths.push(path);
                 self.images.labels.push(file.label);
                 self.images.hashes.push(usable.hash);
@@ -146,17 +154,22 @@ fn classes_without_images(images: &Images) -> Vec<String> {
 fn look_at(path: &Path, settings: &ReadSettings, keep: bool) -> Result<Usable, Fault> {
     let bytes = file_bytes(path)?;
     let hash = blake3::hash(&bytes);
-    let image = decode(&bytes)?;
+    let decoded = decode(&bytes)?;
     drop(bytes);
-    let resized = keep.then(|| resize(&image, settings.height, settings.width, settings.filter));
-    Ok(Usable { hash, pixels: resized.map(|image| image.pixels_hwc.into_boxed_slice()) })
+    let is_turned = decoded.is_turned();
+    let pixels = keep.then(|| resized(decoded, settings).pixels_hwc.into_boxed_slice());
+    Ok(Usable { hash, is_turned, pixels })
 }
 
 /// All bytes of a file of reasonable size.
 pub(super) fn file_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    // Opening a pipe waits for who writes into it.
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    let mut bytes = Vec::with_capacity(size.min(MAX_FILE_BYTES) as usize);
+    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_FILE_BYTES) as usize);
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));

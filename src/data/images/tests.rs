@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::data::folder::{Folder, scan};
+use crate::data::golden;
 use crate::data::sample::{self, IMAGE_BYTES, SETTINGS};
 
 use crate::run::stop::StopFlag;
@@ -33,7 +34,48 @@ fn pixels_are_the_decoded_and_resized_file() {
     assert_eq!(images.labels(), [0, 0, 1, 1, 2, 2]);
     assert_eq!(images.paths()[3], Path::new("b/0004.png"));
     let decoded = decode(&std::fs::read(root.path().join("b/0004.png")).unwrap()).unwrap();
-    assert_eq!(sample::pixels(&images)[3], resize(&decoded, 6, 8, Resize::Bilinear).pixels_hwc);
+    assert_eq!(sample::pixels(&images)[3], resize(&decoded.image, 6, 8, Resize::Bilinear).pixels_hwc);
+    assert_eq!((images.n_turned(), images.turned_example()), (0, None));
+}
+
+#[test]
+fn turned_images_are_counted_and_turned_on_request() {
+    let (root, _) = sample::folder(6);
+    for (name, fixture) in [("b/6.jpg", "exif_6.jpg"), ("c/3.jpg", "exif_3.jpg"), ("c/1.jpg", "exif_1.jpg")] {
+        std::fs::copy(golden::path(&format!("image_formats/{fixture}")), root.path().join(name)).unwrap();
+    }
+    let folder = scan(root.path()).unwrap();
+    let as_stored = sample::read(&folder, &SETTINGS);
+    let apply = ReadSettings { exif: Exif::Apply, ..SETTINGS };
+    let upright = sample::read(&folder, &apply);
+    for images in [&as_stored, &upright] {
+        assert_eq!((images.n_turned(), images.turned_example()), (2, Some(Path::new("b/6.jpg"))));
+    }
+    assert_eq!(as_stored.hash(), upright.hash());
+    let [stored, turned] = [&as_stored, &upright].map(sample::pixels);
+    let differ = |i: usize| stored[i] != turned[i];
+    let paths = as_stored.paths().iter().map(|path| path.to_str().unwrap());
+    assert_eq!(
+        paths.enumerate().filter(|(i, _)| differ(*i)).map(|(_, path)| path).collect::<Vec<_>>(),
+        ["b/6.jpg", "c/3.jpg"]
+    );
+    let index = upright.paths().iter().position(|path| path == Path::new("b/6.jpg")).unwrap();
+    let decoded = decode(&golden::bytes("image_formats/exif_6.jpg")).unwrap();
+    assert_eq!(turned[index], resize(&decoded.upright(), 6, 8, Resize::Bilinear).pixels_hwc);
+    let uncached = sample::read(&folder, &ReadSettings { cache_budget_bytes: 0, ..apply });
+    assert_eq!(sample::pixels(&uncached), turned);
+}
+
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let (root, mut folder) = sample::folder(6);
+    let made = std::process::Command::new("mkfifo").arg(root.path().join("b/pipe.png")).status().unwrap();
+    assert!(made.success());
+    assert_eq!(scan(root.path()).unwrap().n_other_files, 1);
+    // As it is when the file becomes one after the folder was looked at.
+    folder.files[3].path = "b/pipe.png".into();
+    let text = read(&folder, &SETTINGS).unwrap_err().to_string();
+    assert!(text.ends_with("b/pipe.png: read the file: it is not a regular file"), "{text}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ use crate::train::features::FeatureError;
 /// Why a training or an evaluation could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    #[error("read the {split} images: {source}")]
+    #[error("{source}")]
     Data { split: crate::run::metric::Split, source: ReadError },
     #[error("load the weights: {0}")]
     Parameters(#[from] ParametersError),

@@ -122,9 +122,7 @@ impl Notes {
 
     /// As lines for people.
     fn lines(&self) -> Vec<String> {
-        let skipped = self.skipped.first().map(|first| {
-            format!("{} images skipped, first {}: {}", self.skipped.len(), first.path.display(), first.reason)
-        });
+        let skipped = (!self.skipped.is_empty()).then(|| format!("{} images skipped", self.skipped.len()));
         self.warnings.iter().cloned().chain(skipped).collect()
     }
 }

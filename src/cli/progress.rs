@@ -8,8 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::{log, output};
 use crate::launch::{Started, Watcher};
 use crate::report::number::{count_text, metric_text};
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SkippedInput};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
+
+/// Bad images that are named when they are met; the record names them all.
+const MAX_NAMED: u64 = 100;
 
 /// Who reads the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,17 @@ impl Progress {
         }
     }
 
+    fn skipped(&mut self, image: &SkippedInput) {
+        self.n_skipped += 1;
+        if self.n_skipped <= MAX_NAMED {
+            // A name may hold what would steer a terminal.
+            let path = image.path.display().to_string().replace(char::is_control, " ");
+            self.warning(&format!("{} {path}: cannot {}", image.split, image.reason));
+        } else if self.n_skipped == MAX_NAMED + 1 {
+            self.warning("there are more bad images; `xp show RUN --json` names them");
+        }
+    }
+
     fn data(&mut self, facts: &DataFacts) {
         self.n_valid = facts.splits.iter().find(|split| split.split == Split::Valid).map(|split| split.n_images);
         let splits = facts.splits.iter().map(|split| format!("{} {}", split.n_images, split.split));
@@ -111,7 +125,7 @@ impl Watcher for Progress {
             }
             Event::Data(facts) => self.data(facts),
             Event::Model(facts) => self.model(facts),
-            Event::Skipped(_) => self.n_skipped += 1,
+            Event::Skipped(image) => self.skipped(image),
             Event::StoppedEarly { epoch, best_epoch, monitor } => {
                 let best = best_epoch.map_or("never a number".to_owned(), |best| format!("best in epoch {best}"));
                 self.line(&format!("stopped early after epoch {epoch}: {monitor} was {best}"));

@@ -230,7 +230,8 @@ fn image_bytes(settings: &ReadSettings) -> usize {
 }
 
 fn first_of(bad: &[BadImage]) -> String {
-    bad.first().map_or_else(String::new, |bad| format!("{}: {}", bad.path.display(), bad.fault))
+    let path = |bad: &BadImage| bad.path.display().to_string().replace(char::is_control, " ");
+    bad.first().map_or_else(String::new, |bad| format!("{}: {}", path(bad), bad.fault))
 }
 
 #[cfg(test)]

@@ -158,7 +158,8 @@ fn skipped(detail: &RunDetail, width: usize) -> String {
     let shown = detail.skipped.iter().take(SHOWN_SKIPPED);
     let mut text: String = shown
         .map(|skipped| {
-            let text = format!("{} {}: {}", skipped.split, skipped.path.display(), skipped.reason);
+            let path = skipped.path.display().to_string().replace(char::is_control, " ");
+            let text = format!("{} {path}: {}", skipped.split, skipped.reason);
             wrapped(&text, 2, width) + "\n"
         })
         .collect();

@@ -7,6 +7,7 @@ mod cli_check;
 mod cli_run;
 mod freezing;
 mod golden;
+mod hostile_images;
 mod kills;
 mod layers;
 mod readme;

@@ -1,16 +1,22 @@
-//! Images: from a folder per class to batches of pixels.
+//! Images: from a folder per class, a CSV file or IDX files to batches of pixels.
 //!
-//! Owns what a folder holds, how a file becomes pixels, and in which order and shape batches leave. Knows no tensors.
+//! Owns which images there are, how a file becomes pixels, and in which order and shape batches leave. Knows no tensors.
 
 pub mod augment;
 pub mod batching;
 pub mod decode;
 pub mod folder;
+pub mod idx;
 pub mod images;
+pub mod listing;
 pub mod loader;
+pub mod location;
+pub mod manifest;
+pub mod partition;
 mod prefetch;
 pub mod resize;
 pub mod sheet;
+pub mod source;
 pub mod subset;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod environment;
 mod going_on;
 pub mod keep;
 pub mod panics;
+mod split_file;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -207,6 +208,7 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
     let resolved_json = format!("{:#}\n", fingerprint::resolved(spec));
     write(&run_dir.join("spec.yaml"), launch.spec_yaml.as_bytes())?;
     write(&run_dir.join("resolved.json"), resolved_json.as_bytes())?;
+    let splits = split_file::write(launch.plan, run_dir)?;
     let working_dir = std::env::current_dir().unwrap_or_default();
     let name = match &launch.name {
         Some(name) => RunName::Chosen(name.clone()),
@@ -229,6 +231,9 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
         environment,
     };
     let name = store.create_run(&run).await?;
+    if let Some(splits) = splits {
+        store.add_artifact(id, &splits).await?;
+    }
     Ok((store, name))
 }
 

@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod features;
 pub mod feed;
 pub mod history;
+pub mod listings;
 pub mod loss;
 pub mod metric;
 pub mod network;

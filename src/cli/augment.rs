@@ -12,8 +12,8 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress;
 use crate::data::augment::Transform;
-use crate::data::folder::{Folder, ImageFile};
 use crate::data::images::Images;
+use crate::data::listing::{ListedImage, Listing, OtherFiles};
 use crate::data::sheet::{self, BORDER, Sheet, SheetTooLarge, spread};
 use crate::report::table::{Alignment, Column, table};
 use crate::run::event::Phase;
@@ -59,7 +59,7 @@ pub(crate) fn augment(args: &AugmentArgs) -> Result<(), Failure> {
     check_output(&args.output)?;
     let plan = plan(&LoadedSpec::read(&args.spec, &args.sets)?)?;
     let size = plan.spec.data.image_size;
-    let n_rows = args.images.min(u32::try_from(train(&plan).files.len()).unwrap_or(u32::MAX));
+    let n_rows = args.images.min(u32::try_from(train(&plan).images.len()).unwrap_or(u32::MAX));
     sheet::size(size.height, size.width, n_rows, 1 + args.views).map_err(too_large)?;
     let rows = rows(args, &plan)?;
     let sheet = laid_out(args, &plan.spec, &rows)?;
@@ -110,16 +110,16 @@ struct Row {
 }
 
 fn rows(args: &AugmentArgs, plan: &Plan) -> Result<Vec<Row>, Failure> {
-    let (spec, folder, n) = (&plan.spec, train(plan), args.images as usize);
+    let (spec, listing, n) = (&plan.spec, train(plan), args.images as usize);
     // An image's index counts the usable ones. Where bad ones are skipped, all must be read to know which those are.
     let (images, chosen) = match spec.data.on_bad_image {
         OnBadImage::Error => {
-            let labels: Vec<u32> = folder.files.iter().map(|file| file.label).collect();
+            let labels: Vec<u32> = listing.images.iter().map(|image| image.label).collect();
             let chosen = spread(&labels, n);
-            (read(plan, &only(folder, &chosen))?, (0..).zip(chosen).collect::<Vec<_>>())
+            (read(plan, &only(listing, &chosen))?, (0..).zip(chosen).collect::<Vec<_>>())
         }
         OnBadImage::Skip => {
-            let images = read(plan, folder)?;
+            let images = read(plan, listing)?;
             let chosen = spread(images.labels(), n);
             (images, chosen.into_iter().map(|index| (index as usize, index)).collect())
         }
@@ -130,39 +130,39 @@ fn rows(args: &AugmentArgs, plan: &Plan) -> Result<Vec<Row>, Failure> {
         let class = images.classes()[images.labels()[place] as usize].clone();
         let views = (args.epoch..args.epoch + args.views)
             .map(|pass| (pass, Transform::draw(&spec.augment, spec.seed, pass, u64::from(index))));
-        Ok(Row { index, class, path: images.paths()[place].clone(), pixels, views: views.collect() })
+        Ok(Row { index, class, path: images.name(place).into_owned(), pixels, views: views.collect() })
     };
     chosen.into_iter().map(row).collect()
 }
 
-fn train(plan: &Plan) -> &Folder {
-    let train = plan.folders.iter().find(|(split, _)| *split == Split::Train);
+fn train(plan: &Plan) -> &Listing {
+    let train = plan.listings.iter().find(|(split, _)| *split == Split::Train);
     &train.expect("a plan has training images").1
 }
 
-fn read(plan: &Plan, folder: &Folder) -> Result<Images, Failure> {
+fn read(plan: &Plan, listing: &Listing) -> Result<Images, Failure> {
     let split = Split::Train;
     let settings = read_settings(plan, &Resources::new(None));
-    let bar = progress::bar(Phase::Index(split), folder.files.len() as u64);
+    let bar = progress::bar(Phase::Index(split), listing.images.len() as u64);
     let progress = |n_done| bar.iter().for_each(|bar| bar.set_position(n_done));
-    let read = Images::read(split, folder, &settings, &StopFlag::default(), &progress);
+    let read = Images::read(split, listing, &settings, &StopFlag::default(), &progress);
     bar.iter().for_each(ProgressBar::finish_and_clear);
     Ok(read.map_err(|source| TrainError::Data { split, source })?)
 }
 
-/// A folder with these of the images and with their classes alone, since a class without images is an error.
-fn only(folder: &Folder, chosen: &[u32]) -> Folder {
-    let files = || chosen.iter().map(|index| &folder.files[*index as usize]);
-    let mut labels: Vec<u32> = files().map(|file| file.label).collect();
+/// A listing with these of the images and with their classes alone, since a class without images is an error.
+fn only(listing: &Listing, chosen: &[u32]) -> Listing {
+    let images = || chosen.iter().map(|index| &listing.images[*index as usize]);
+    let mut labels: Vec<u32> = images().map(|image| image.label).collect();
     labels.sort_unstable();
     labels.dedup();
-    let label = |file: &ImageFile| labels.partition_point(|label| *label < file.label) as u32;
-    Folder {
-        root: folder.root.clone(),
-        classes: labels.iter().map(|label| folder.classes[*label as usize].clone()).collect(),
-        files: files().map(|file| ImageFile { path: file.path.clone(), label: label(file) }).collect(),
-        n_other_files: 0,
-        other_file_example: None,
+    let label = |image: &ListedImage| labels.partition_point(|label| *label < image.label) as u32;
+    Listing {
+        origin: listing.origin.clone(),
+        is_part: true,
+        classes: labels.iter().map(|label| listing.classes[*label as usize].clone()).collect(),
+        images: images().map(|image| ListedImage { location: image.location.clone(), label: label(image) }).collect(),
+        others: OtherFiles::default(),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
 
 /// What a valid spec will train, so that a wrong folder is seen.
 fn found(path: &Path, plan: &Plan) -> String {
-    let splits = plan.folders.iter().map(|(split, folder)| format!("{} {split}", folder.files.len()));
+    let splits = plan.listings.iter().map(|(split, listing)| format!("{} {split}", listing.images.len()));
     let splits = splits.collect::<Vec<_>>().join(", ");
     let classes = plan.classes();
     let shown = classes.iter().take(MAX_CLASSES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");

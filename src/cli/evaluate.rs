@@ -12,7 +12,8 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
-use crate::data::folder::{self, Folder};
+use crate::data::listing::Listing;
+use crate::data::source;
 use crate::launch::Watcher;
 use crate::launch::environment::SPEC_PATH;
 use crate::report::json;
@@ -23,18 +24,19 @@ use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
-use crate::spec::schema::source::{HeldOutSource, ImageSource};
+use crate::spec::schema::source::{CsvSource, ImageSource};
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
 use crate::train::plan::plan_evaluation;
-use crate::train::{Completion, device};
+use crate::train::{Completion, device, listings};
 
-/// Measure a run's checkpoint on its test images, or on a folder.
+/// Measure a run's checkpoint on its test images, or on others.
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
     /// A run, as `xp show` takes it.
     run: String,
-    /// A folder with the run's class folders; by default the spec's test images, else its valid images.
+    /// A folder with the run's class folders, or a .csv file with paths and labels; by default the spec's test images,
+    /// else its valid images.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Which checkpoint: best, last or an epoch.
@@ -74,9 +76,9 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let checkpoint = choose(&run, args.checkpoint)?;
     let sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
     let loaded = loaded_spec(&run, &sets)?;
-    let (split, folder) = folder(&run, &loaded, args.data.as_deref())?;
-    let root = folder.root.clone();
-    let plan = plan_evaluation(&loaded, split, folder)?;
+    let (split, listing) = listing(&run, &loaded, args.data.as_deref())?;
+    let data = Measurable { split, origin: listing.origin.clone(), is_part: listing.is_part };
+    let plan = plan_evaluation(&loaded, split, listing)?;
     let device = device::open(loaded.spec.device)?;
     let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
     let run_dir = context.home.run_dir(&id);
@@ -101,7 +103,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let Completion::Done(measured) = measured else {
         return Err(Failure::Interrupted { name: run.summary.name });
     };
-    report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data: &root, measured, notes })
+    report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, notes })
 }
 
 /// What was said while measuring.
@@ -127,11 +129,27 @@ impl Notes {
     }
 }
 
+/// Which images are measured.
+struct Measurable {
+    split: Split,
+    origin: PathBuf,
+    is_part: bool,
+}
+
+impl std::fmt::Display for Measurable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_part {
+            write!(f, "the {} images of ", self.split)?;
+        }
+        write!(f, "{}", self.origin.display())
+    }
+}
+
 /// All that there is to report.
 struct Evaluated<'a> {
     run: &'a RunDetail,
     epoch: u32,
-    data: &'a Path,
+    data: Measurable,
     measured: Measured,
     notes: Notes,
 }
@@ -162,29 +180,30 @@ pub(crate) fn loaded_spec(run: &RunDetail, sets: &[String]) -> Result<LoadedSpec
     Ok(LoadedSpec::from_text(&path, run.resolved_json.clone(), sets)?)
 }
 
-fn folder(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<(Split, Folder), Failure> {
+/// The images to measure, with the classes that were trained.
+fn listing(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<(Split, Listing), Failure> {
     let data = &loaded.spec.data;
-    let folder = |source: &HeldOutSource| match source {
-        HeldOutSource::Images(ImageSource::Folder(path)) => loaded.resolve(path),
-        _ => PathBuf::new(),
+    let (split, listed) = match (named, &data.test) {
+        (Some(path), _) => (Split::Test, source::list(&named_source(path), Split::Test, Path::to_owned)),
+        (None, Some(test)) => (Split::Test, listings::of_split(loaded, Split::Test, test)),
+        (None, None) => (Split::Valid, listings::of_split(loaded, Split::Valid, &data.valid)),
     };
-    let (split, path) = match (named, &data.test) {
-        (Some(path), _) => (Split::Test, path.to_owned()),
-        (None, Some(test)) => (Split::Test, folder(test)),
-        (None, None) => (Split::Valid, folder(&data.valid)),
-    };
-    let folder = folder::scan(&path).map_err(|error| Failure::NotThere {
+    let mut listing = listed.map_err(|error| Failure::NotThere {
         what: format!("cannot {error}"),
-        hint: "`--data DIR` takes a folder that holds a folder of images for each class".into(),
+        hint: "`--data` takes a folder that holds a folder of images for each class, or a .csv file".into(),
     })?;
     let trained = run.data.as_ref().map(|data| data.classes.as_slice()).unwrap_or_default();
-    if folder.classes != trained {
-        return Err(Failure::Usage {
-            what: format!("{} does not hold the classes the run was trained on", path.display()),
-            hint: format!("they are {}", trained.join(", ")),
-        });
-    }
-    Ok((split, folder))
+    listing.take_classes_of(trained).map_err(|_| Failure::Usage {
+        what: format!("{} does not hold the classes the run was trained on", listing.origin.display()),
+        hint: format!("they are {}", trained.join(", ")),
+    })?;
+    Ok((split, listing))
+}
+
+fn named_source(path: &Path) -> ImageSource {
+    let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) && path.is_file();
+    let path = path.to_owned();
+    if is_csv { ImageSource::Csv(CsvSource { csv: path }) } else { ImageSource::Folder(path) }
 }
 
 fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure> {
@@ -198,7 +217,7 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
             "run": run.summary.id,
             "name": run.summary.name,
             "epoch": epoch,
-            "data": data,
+            "data": data.origin,
             "metrics": metrics,
             "n_images": n_images,
             "skipped": skipped,
@@ -213,9 +232,8 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
         format!("{name} {}", metric_text(&name, Some(*value)))
     });
     output::print(&format!(
-        "{}, epoch {epoch}, on {}: {}, {n_images} images\n",
+        "{}, epoch {epoch}, on {data}: {}, {n_images} images\n",
         run.summary.name,
-        data.display(),
         values.collect::<Vec<_>>().join(" "),
     ))
 }

@@ -5,32 +5,12 @@
 mod walk;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::data::listing::{Listing, quoted};
 
 /// File name extensions of images, in any case.
 pub const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
-
-/// The images of one split.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
-    pub root: PathBuf,
-    /// Sorted bytewise, as Keras and torchvision do; the index is the label.
-    pub classes: Vec<String>,
-    /// By class, then by path.
-    pub files: Vec<ImageFile>,
-    /// Files that are not images by their names, hidden ones aside.
-    pub n_other_files: u64,
-    /// The first of them, relative to the root.
-    pub other_file_example: Option<PathBuf>,
-}
-
-/// A file that should be an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageFile {
-    /// Relative to the root; UTF-8.
-    pub path: PathBuf,
-    /// Index of its class.
-    pub label: u32,
-}
 
 /// Why a folder cannot be used as data.
 #[derive(Debug, thiserror::Error)]
@@ -68,76 +48,37 @@ pub enum FolderError {
     TooManyImages { path: PathBuf, n_images: usize },
 }
 
-/// Two splits do not have the same classes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("match the classes of {} with those of {}: {}", other.display(), train.display(), difference(missing, extra))]
-pub struct ClassesDiffer {
-    pub train: PathBuf,
-    pub other: PathBuf,
-    /// Classes that only the training split has.
-    pub missing: Vec<String>,
-    /// Classes that only the other split has.
-    pub extra: Vec<String>,
-}
-
 /// Lists the classes and images under `root`.
 ///
 /// Every folder in it is a class and is searched with all its subfolders, through symbolic links too, each real folder
-/// once a class. Names that begin with a dot are ignored. A broken link named like an image counts as one.
+/// once a class. Classes are sorted bytewise, as Keras and torchvision do; images by class, then by path. Names that
+/// begin with a dot are ignored. A broken link named like an image counts as one.
 ///
 /// Errors: all empty classes at once; whatever else is wrong alone.
-pub fn scan(root: &Path) -> Result<Folder, FolderError> {
+pub fn scan(root: &Path) -> Result<Listing, FolderError> {
     let mut found = walk::classes(root)?;
     match found.classes.as_slice() {
         [] => return Err(FolderError::NoClasses { path: root.to_owned(), n_images: found.n_images_outside }),
         [class] => return Err(FolderError::OneClass { path: root.to_owned(), class: class.clone() }),
         _ => {}
     }
-    let mut empty = Vec::new();
+    let root: Arc<Path> = root.into();
+    let (mut images, mut empty) = (Vec::new(), Vec::new());
     for (label, class) in (0..).zip(&found.classes) {
-        let n_before = found.files.len();
-        walk::images(root, class, label, &mut found.files, &mut found.others)?;
-        if found.files.len() == n_before {
+        let n_before = images.len();
+        walk::images(&root, class, label, &mut images, &mut found.others)?;
+        if images.len() == n_before {
             empty.push(class.clone());
         }
     }
+    let path = root.to_path_buf();
     if !empty.is_empty() {
-        return Err(FolderError::EmptyClasses { path: root.to_owned(), classes: empty });
+        return Err(FolderError::EmptyClasses { path, classes: empty });
     }
-    if u32::try_from(found.files.len()).is_err() {
-        return Err(FolderError::TooManyImages { path: root.to_owned(), n_images: found.files.len() });
+    if u32::try_from(images.len()).is_err() {
+        return Err(FolderError::TooManyImages { path, n_images: images.len() });
     }
-    Ok(Folder {
-        root: root.to_owned(),
-        classes: found.classes,
-        files: found.files,
-        n_other_files: found.others.n,
-        other_file_example: found.others.example,
-    })
-}
-
-/// Checks that another split has exactly the classes of the training split.
-pub fn same_classes(train: &Folder, other: &Folder) -> Result<(), ClassesDiffer> {
-    let only_in = |these: &Folder, those: &Folder| -> Vec<String> {
-        these.classes.iter().filter(|class| those.classes.binary_search(class).is_err()).cloned().collect()
-    };
-    let (missing, extra) = (only_in(train, other), only_in(other, train));
-    if missing.is_empty() && extra.is_empty() {
-        Ok(())
-    } else {
-        Err(ClassesDiffer { train: train.root.clone(), other: other.root.clone(), missing, extra })
-    }
-}
-
-fn difference(missing: &[String], extra: &[String]) -> String {
-    let parts = [("missing", missing), ("extra", extra)];
-    let parts = parts.iter().filter(|(_, names)| !names.is_empty());
-    parts.map(|(what, names)| format!("{what} {}", quoted(names))).collect::<Vec<_>>().join("; ")
-}
-
-/// Names in quotes, with commas between.
-pub(super) fn quoted(names: &[String]) -> String {
-    names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    Ok(Listing { origin: path, is_part: false, classes: found.classes, images, others: found.others })
 }
 
 #[cfg(test)]

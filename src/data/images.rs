@@ -4,11 +4,14 @@
 
 mod pass;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::data::decode::{DecodeError, Decoded, RgbImage, decode};
-use crate::data::folder::quoted;
+use crate::data::decode::{DecodeError, Decoded, RgbImage};
+use crate::data::idx::IdxError;
+use crate::data::listing::quoted;
+use crate::data::location::Location;
 use crate::data::resize::resize;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
@@ -37,18 +40,21 @@ pub struct ReadSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// With `on_bad_image: skip` these are only files that could not be read at all.
-    #[error("read {n_bad} of {n_images} {split} images in {}, first {}", root.display(), first_of(bad))]
+    #[error("read {n_bad} of {n_images} {split} images in {}, first {}", origin.display(), first_of(bad))]
     BadImages {
         split: Split,
-        root: PathBuf,
+        origin: PathBuf,
         n_images: u64,
         n_bad: u64,
-        /// The first [`MAX_LISTED_BAD_IMAGES`], in the folder's order.
+        /// The first [`MAX_LISTED_BAD_IMAGES`], in the listing's order.
         bad: Vec<BadImage>,
     },
 
-    #[error("read any {split} image of {} in {}: every one was skipped", quoted(classes), root.display())]
-    ClassesLost { split: Split, root: PathBuf, classes: Vec<String>, skipped: Vec<SkippedInput> },
+    #[error("read any {split} image of {} in {}: every one was skipped", quoted(classes), origin.display())]
+    ClassesLost { split: Split, origin: PathBuf, classes: Vec<String>, skipped: Vec<SkippedInput> },
+
+    #[error("{source}")]
+    Idx { source: IdxError },
 
     #[error("read the {split} images: stopped")]
     Stopped { split: Split },
@@ -60,7 +66,7 @@ pub enum ReadError {
 /// A file that is no usable image.
 #[derive(Debug)]
 pub struct BadImage {
-    /// Relative to the split's folder.
+    /// Its name, as [`Location::name`] gives it.
     pub path: PathBuf,
     pub fault: Fault,
 }
@@ -94,14 +100,14 @@ pub enum ImageError {
     ThreadsLost,
 }
 
-/// The usable images of one split; an image's index is its place in the folder's order.
+/// The usable images of one split; an image's index is its place in the listing's order.
 #[derive(Debug)]
 pub struct Images {
     split: Split,
-    root: PathBuf,
+    origin: PathBuf,
     classes: Vec<String>,
     settings: ReadSettings,
-    paths: Vec<PathBuf>,
+    locations: Vec<Location>,
     labels: Vec<u32>,
     hashes: Vec<blake3::Hash>,
     /// Resized pixels of the images that fit in memory.
@@ -135,12 +141,17 @@ impl Images {
         &self.labels
     }
 
-    /// By image index, relative to the split's folder.
-    pub fn paths(&self) -> &[PathBuf] {
-        &self.paths
+    /// How an image is called, as [`Location::name`] gives it.
+    pub fn name(&self, index: usize) -> Cow<'_, Path> {
+        self.locations[index].name()
     }
 
-    /// Images that were left out, in the folder's order.
+    /// blake3 of every image's content, by image index.
+    pub fn hashes(&self) -> &[blake3::Hash] {
+        &self.hashes
+    }
+
+    /// Images that were left out, in the listing's order.
     pub fn skipped(&self) -> &[SkippedInput] {
         &self.skipped
     }
@@ -173,7 +184,7 @@ impl Images {
         self.cached.iter().flatten().count()
     }
 
-    /// Hash over the class names and every used image's label, relative path and bytes: blake3, 64 hex digits.
+    /// Hash over the class names and every used image's label, name and bytes: blake3, 64 hex digits.
     ///
     /// Neither the folder's place nor the size images are resized to is part of it.
     pub fn hash(&self) -> String {
@@ -182,9 +193,9 @@ impl Images {
         for class in &self.classes {
             add_name(&mut hasher, class.as_bytes());
         }
-        for ((label, path), hash) in self.labels.iter().zip(&self.paths).zip(&self.hashes) {
+        for ((label, location), hash) in self.labels.iter().zip(&self.locations).zip(&self.hashes) {
             hasher.update(&label.to_le_bytes());
-            add_name(&mut hasher, path.as_os_str().as_encoded_bytes());
+            add_name(&mut hasher, location.name().as_os_str().as_encoded_bytes());
             hasher.update(hash.as_bytes());
         }
         hasher.finalize().to_hex().to_string()
@@ -199,13 +210,13 @@ impl Images {
             out.copy_from_slice(pixels);
             return Ok(());
         }
-        let path = self.root.join(&self.paths[index]);
-        let bad = |path: &Path, fault: Fault| ImageError::Bad { path: path.to_owned(), fault };
-        let bytes = pass::file_bytes(&path).map_err(|error| bad(&path, error.into()))?;
-        if blake3::hash(&bytes) != self.hashes[index] {
-            return Err(ImageError::Changed { path });
+        let location = &self.locations[index];
+        let bad = |fault: Fault| ImageError::Bad { path: location.path(), fault };
+        let content = location.content().map_err(|error| bad(error.into()))?;
+        if content.hash() != self.hashes[index] {
+            return Err(ImageError::Changed { path: location.path() });
         }
-        let decoded = decode(&bytes).map_err(|error| bad(&path, error.into()))?;
+        let decoded = content.decode().map_err(|error| bad(error.into()))?;
         out.copy_from_slice(&resized(decoded, &self.settings).pixels_hwc);
         Ok(())
     }

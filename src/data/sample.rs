@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::data::folder::{Folder, scan};
+use crate::data::folder::scan;
 use crate::data::images::{Images, ReadSettings};
+use crate::data::listing::Listing;
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::spec::schema::data::{Exif, OnBadImage, Resize};
@@ -23,7 +24,7 @@ pub const SETTINGS: ReadSettings = ReadSettings {
 pub const IMAGE_BYTES: u64 = 6 * 8 * 3;
 
 /// `n` images, each unlike the others, in turn in the classes a, b and c.
-pub fn folder(n: u32) -> (tempfile::TempDir, Folder) {
+pub fn folder(n: u32) -> (tempfile::TempDir, Listing) {
     let root = tempfile::tempdir().unwrap();
     for i in 0..n {
         let class = root.path().join(["a", "b", "c"][i as usize % 3]);
@@ -40,7 +41,7 @@ pub fn write_image(path: &Path, i: u32) {
     image::save_buffer(path, &pixels, width, height, image::ExtendedColorType::Rgb8).unwrap();
 }
 
-pub fn read(folder: &Folder, settings: &ReadSettings) -> Images {
+pub fn read(folder: &Listing, settings: &ReadSettings) -> Images {
     Images::read(Split::Train, folder, settings, &StopFlag::default(), &|_| ()).unwrap()
 }
 

@@ -14,6 +14,8 @@ pub enum Purpose {
     Dropout = 3,
     /// Initial weights; the tensor's name is a second address.
     Weights = 4,
+    /// Which training images are held out; the image's name is a second address.
+    Partition = 5,
     /// Which valid images are measured where not all of them are.
     ValidationSubset = 6,
     /// By which angle an image turns.

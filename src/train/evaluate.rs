@@ -78,7 +78,7 @@ pub fn measure(
 /// What to measure, and with which checkpoint.
 #[derive(Clone, Debug)]
 pub struct Evaluation<'a> {
-    /// Made by [`crate::train::plan::plan_evaluation`]: its one folder is measured.
+    /// Made by [`crate::train::plan::plan_evaluation`]: its one listing is measured.
     pub plan: &'a Plan,
     pub device: &'a TrainDevice,
     pub run_dir: &'a Path,
@@ -94,8 +94,8 @@ impl Evaluation<'_> {
     /// Reads the images and measures them with the checkpoint.
     pub fn measure(&self) -> Result<Completion<Measured>, TrainError> {
         let reading = Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop };
-        let (split, folder) = &self.plan.folders[0];
-        let Completion::Done(images) = reading.images(*split, folder)? else { return Ok(Completion::Stopped) };
+        let (split, listing) = &self.plan.listings[0];
+        let Completion::Done(images) = reading.images(*split, listing)? else { return Ok(Completion::Stopped) };
         let network = network::build(self.plan, self.device)?;
         if let Some(trained_with) = self.weights_hash.filter(|hash| *hash != network.weights_hash) {
             return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });

@@ -1,6 +1,6 @@
-//! A spec held against its folders and its backbone: everything that can be known before the first image is read.
+//! A spec held against its images' names and its backbone: everything that can be known before the first image is read.
 
-use crate::data::folder::{self, Folder};
+use crate::data::listing::Listing;
 use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
 use crate::models::freeze::{FreezeError, freeze};
@@ -15,16 +15,16 @@ use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::{BatchNormMode, Weights};
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::schedule::Schedule;
-use crate::spec::schema::source::{HeldOutSource, ImageSource};
 use crate::spec::schema::{ClassWeights, Loss, Spec};
+use crate::train::listings;
 use crate::weights::registry::{self, Preprocessing};
 
-/// A spec that fits its folders and its backbone.
+/// A spec that fits its images and its backbone.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub spec: Spec,
     /// Train, valid and, where the spec has one, test; their classes are the same.
-    pub folders: Vec<(Split, Folder)>,
+    pub listings: Vec<(Split, Listing)>,
     pub network: NetworkPlan,
     pub preprocessing: Preprocessing,
     pub filter: Resize,
@@ -33,7 +33,7 @@ pub struct Plan {
 impl Plan {
     /// Class names; the index is the label.
     pub fn classes(&self) -> &[String] {
-        &self.folders[0].1.classes
+        &self.listings[0].1.classes
     }
 
     /// Channels, height and width of the prefix's output.
@@ -51,26 +51,27 @@ impl Plan {
     }
 }
 
-/// Checks a spec against its folders and its backbone, and reports all that does not fit together.
+/// Checks a spec against its images' names and its backbone, and reports all that does not fit together.
 pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let spec = &loaded.spec;
     let mut problems = Vec::new();
-    let folders = folders(loaded, &mut problems);
+    let listings = listings::of_spec(loaded, &mut problems);
     problems.extend(warmup_problem(spec));
     problems.extend(monitor_problems(spec));
-    if let Some((Split::Train, train)) = folders.first() {
+    if let Some((Split::Train, train)) = listings.first() {
         problems.extend(class_problems(spec, &train.classes));
     }
     let layout = backbone::layout(spec.model.backbone);
     problems.extend(backbone_problems(spec, &layout));
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
-    let n_classes = folders.iter().find(|(split, _)| *split == Split::Train).map(|(_, folder)| folder.classes.len());
+    let train = listings.iter().find(|(split, _)| *split == Split::Train);
+    let n_classes = train.map(|(_, listing)| listing.classes.len());
     let head = n_classes.and_then(|n_classes| head_plan(spec, &layout, n_classes, &mut problems));
     match (freeze, head) {
         (Some(freeze), Some(head)) if problems.is_empty() => {
             let network = NetworkPlan { layout, freeze, norms: norms(spec), head };
-            Ok(assemble(spec, folders, network))
+            Ok(assemble(spec, listings, network))
         }
         _ => Err(loaded.error(problems)),
     }
@@ -91,16 +92,16 @@ pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan
     }
 }
 
-/// Checks a run's spec against one folder to measure; it must have the classes that were trained, in their order.
-pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, folder: Folder) -> Result<Plan, SpecError> {
-    let network = plan_network(loaded, folder.classes.len())?;
-    Ok(assemble(&loaded.spec, vec![(split, folder)], network))
+/// Checks a run's spec against images to measure; they must have the classes that were trained, in their order.
+pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, listing: Listing) -> Result<Plan, SpecError> {
+    let network = plan_network(loaded, listing.classes.len())?;
+    Ok(assemble(&loaded.spec, vec![(split, listing)], network))
 }
 
-fn assemble(spec: &Spec, folders: Vec<(Split, Folder)>, network: NetworkPlan) -> Plan {
+fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan) -> Plan {
     let preprocessing = *registry::preprocessing(spec.model.backbone, spec.model.weights);
     let filter = spec.data.resize.unwrap_or(preprocessing.resize);
-    Plan { spec: spec.clone(), folders, network, preprocessing, filter }
+    Plan { spec: spec.clone(), listings, network, preprocessing, filter }
 }
 
 fn norms(spec: &Spec) -> Norms {
@@ -108,58 +109,6 @@ fn norms(spec: &Spec) -> Norms {
         BatchNormMode::Frozen => Norms::Frozen,
         BatchNormMode::Train => Norms::Trained,
     }
-}
-
-/// Scans the folders of every split and compares their classes.
-fn folders(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(Split, Folder)> {
-    let data = &loaded.spec.data;
-    let train = HeldOutSource::Images(data.train.clone());
-    let named = [(Split::Train, Some(&train)), (Split::Valid, Some(&data.valid)), (Split::Test, data.test.as_ref())];
-    let mut folders: Vec<(Split, Folder)> = Vec::new();
-    for (split, source) in named {
-        let Some(HeldOutSource::Images(ImageSource::Folder(path))) = source else { continue };
-        let key = format!("data.{split}");
-        match folder::scan(&loaded.resolve(path)) {
-            Ok(folder) => folders.push((split, folder)),
-            Err(error) => problems.push(Problem::new(
-                &key,
-                format!("cannot {error}"),
-                "name a folder that holds a folder of images for each class, relative to the spec file",
-            )),
-        }
-    }
-    problems.extend(same_folder_problems(&folders));
-    let Some((Split::Train, train)) = folders.first() else { return folders };
-    problems.extend(split_names_problem(train));
-    for (split, folder) in &folders[1..] {
-        if let Err(error) = folder::same_classes(train, folder) {
-            let hint = "every split needs the same class folders; rename or move what differs";
-            problems.push(Problem::new(&format!("data.{split}"), format!("cannot {error}"), hint));
-        }
-    }
-    folders
-}
-
-/// A split measured on the images of another says nothing.
-fn same_folder_problems(folders: &[(Split, Folder)]) -> Vec<Problem> {
-    let real = |folder: &Folder| folder.root.canonicalize().ok();
-    let mut problems = Vec::new();
-    for (i, (split, folder)) in folders.iter().enumerate() {
-        if let Some((other, _)) = folders[..i].iter().find(|(_, other)| real(other) == real(folder)) {
-            let message = format!("is the same folder as data.{other}");
-            problems.push(Problem::new(&format!("data.{split}"), message, "every split needs images of its own"));
-        }
-    }
-    problems
-}
-
-/// One folder too high, the splits themselves look like classes.
-fn split_names_problem(train: &Folder) -> Option<Problem> {
-    const SPLITS: [&str; 5] = ["train", "valid", "val", "validation", "test"];
-    train.classes.iter().all(|class| SPLITS.contains(&class.to_lowercase().as_str())).then(|| {
-        let message = format!("its folders are splits, not classes: {}", train.classes.join(", "));
-        Problem::new("data.train", message, "name the folder of one split, such as `photos/train`")
-    })
 }
 
 /// Images too small for a backbone's pools, and weights that there are none of.

@@ -91,8 +91,8 @@ impl Session<'_> {
 
     fn read_splits(&self) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
         let mut splits = Vec::new();
-        for (split, folder) in &self.plan.folders {
-            match self.reading().images(*split, folder)? {
+        for (split, listing) in &self.plan.listings {
+            match self.reading().images(*split, listing)? {
                 Completion::Done(images) => splits.push((*split, images)),
                 Completion::Stopped => return Ok(Completion::Stopped),
             }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::data::folder::Folder;
 use crate::data::images::{Images, ReadError, ReadSettings};
+use crate::data::listing::Listing;
 use crate::data::loader::{Loader, LoaderSettings};
 use crate::run::event::{Event, Phase, SkippedInput};
 use crate::run::metric::Split;
@@ -45,11 +45,11 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
 
 impl Reading<'_> {
     /// Reads, hashes and decodes every image of a split, and tells which were left out.
-    pub fn images(&self, split: Split, folder: &Folder) -> Result<Completion<Images>, TrainError> {
+    pub fn images(&self, split: Split, listing: &Listing) -> Result<Completion<Images>, TrainError> {
         let settings = read_settings(self.plan, &self.resources);
-        self.warn_of_other_files(split, folder);
-        let read = self.events.phase(Phase::Index(split), folder.files.len() as u64, || {
-            Images::read(split, folder, &settings, self.stop, &|n_done| self.events.progress(n_done))
+        self.warn_of_other_files(split, listing);
+        let read = self.events.phase(Phase::Index(split), listing.images.len() as u64, || {
+            Images::read(split, listing, &settings, self.stop, &|n_done| self.events.progress(n_done))
         });
         match read {
             Ok(images) => {
@@ -77,9 +77,9 @@ impl Reading<'_> {
         }
     }
 
-    fn warn_of_other_files(&self, split: Split, folder: &Folder) {
-        if let Some(example) = &folder.other_file_example {
-            let (n, example) = (folder.n_other_files, example.display());
+    fn warn_of_other_files(&self, split: Split, listing: &Listing) {
+        if let Some(example) = &listing.others.example {
+            let (n, example) = (listing.others.n, example.display());
             let text = format!(
                 "the {split} folder holds {n} files that are no images by their names or lie in no class, such as {example}"
             );

@@ -34,7 +34,7 @@ fn epoch_pixels(spec: &Path, sets: &[String], epoch: u32) -> Vec<Vec<u8>> {
     let plan = plan(&LoadedSpec::read(spec, sets).unwrap()).unwrap();
     let stop = StopFlag::default();
     let read = read_settings(&plan, &Resources::new(Some(2)));
-    let images = Images::read(Split::Train, &plan.folders[0].1, &read, &stop, &|_| ()).unwrap();
+    let images = Images::read(Split::Train, &plan.listings[0].1, &read, &stop, &|_| ()).unwrap();
     let (n, n_bytes) = (images.len(), images.image_bytes());
     let seed = plan.spec.seed;
     let batching = Batching {

@@ -12,6 +12,7 @@ mod kills;
 mod layers;
 mod readme;
 mod resume;
+mod sources;
 mod support;
 mod training;
 mod vgg16;

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::ffi::OsStr;
 
 use super::*;
+use crate::data::listing::OtherFiles;
 
 /// A folder with these files; a name that ends in a slash is a folder.
 fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -20,8 +21,12 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
     root
 }
 
-fn paths(folder: &Folder) -> Vec<(&str, u32)> {
-    folder.files.iter().map(|file| (file.path.to_str().unwrap(), file.label)).collect()
+fn paths(listing: &Listing) -> Vec<(String, u32)> {
+    listing.images.iter().map(|image| (image.location.name().to_str().unwrap().to_owned(), image.label)).collect()
+}
+
+fn expected<const N: usize>(paths: [(&str, u32); N]) -> [(String, u32); N] {
+    paths.map(|(path, label)| (path.to_owned(), label))
 }
 
 #[test]
@@ -29,10 +34,10 @@ fn classes_and_files_are_sorted_bytewise() {
     let root = folder(&["b/2.png", "b/10.png", "a/z.JPG", "a/sub/x.webp", "a/a.jpeg", "Zoo/1.bmp", "é/1.Png"]);
     let found = scan(root.path()).unwrap();
     assert_eq!(found.classes, ["Zoo", "a", "b", "é"]);
-    let expected = [("Zoo/1.bmp", 0), ("a/a.jpeg", 1), ("a/sub/x.webp", 1), ("a/z.JPG", 1), ("b/10.png", 2)];
-    assert_eq!(paths(&found)[..5], expected);
-    assert_eq!(paths(&found)[5..], [("b/2.png", 2), ("é/1.Png", 3)]);
-    assert_eq!((found.n_other_files, found.other_file_example), (0, None));
+    let first = [("Zoo/1.bmp", 0), ("a/a.jpeg", 1), ("a/sub/x.webp", 1), ("a/z.JPG", 1), ("b/10.png", 2)];
+    assert_eq!(paths(&found)[..5], expected(first));
+    assert_eq!(paths(&found)[5..], expected([("b/2.png", 2), ("é/1.Png", 3)]));
+    assert_eq!(found.others, OtherFiles::default());
 }
 
 #[test]
@@ -41,9 +46,8 @@ fn other_files_are_counted_and_hidden_ones_are_not() {
         ["a/1.png", "a/notes.txt", "b/1.png", "b/x.svg", "b/png", "c.txt", ".git/x.png", "a/.x.png", "a/.t/1.png"];
     let root = folder(&files);
     let found = scan(root.path()).unwrap();
-    assert_eq!(paths(&found), [("a/1.png", 0), ("b/1.png", 1)]);
-    assert_eq!(found.n_other_files, 4);
-    assert_eq!(found.other_file_example.unwrap().to_str(), Some("c.txt"));
+    assert_eq!(paths(&found), expected([("a/1.png", 0), ("b/1.png", 1)]));
+    assert_eq!(found.others, OtherFiles { n: 4, example: Some("c.txt".into()) });
 }
 
 #[test]
@@ -57,9 +61,9 @@ fn symbolic_links_are_followed_and_loops_end() {
     link("self.png", "b/self.png");
     link("b", "c");
     let found = scan(root.path()).unwrap();
-    let expected = [("a/1.png", 0), ("b/gone.png", 1), ("b/self.png", 1), ("b/sub/2.png", 1)];
-    assert_eq!(paths(&found)[..4], expected);
-    assert_eq!(paths(&found)[4..], [("c/gone.png", 2), ("c/self.png", 2), ("c/sub/2.png", 2)]);
+    let first = [("a/1.png", 0), ("b/gone.png", 1), ("b/self.png", 1), ("b/sub/2.png", 1)];
+    assert_eq!(paths(&found)[..4], expected(first));
+    assert_eq!(paths(&found)[4..], expected([("c/gone.png", 2), ("c/self.png", 2), ("c/sub/2.png", 2)]));
 
     symlink(".", root.path().join("loop")).unwrap();
     let error = scan(root.path()).unwrap_err();
@@ -88,15 +92,4 @@ fn names_that_are_not_utf8_are_an_error() {
         let error = scan(root.path()).unwrap_err();
         assert!(matches!(&error, FolderError::NameNotUtf8 { path } if path.ends_with(name)), "{error}");
     }
-}
-
-#[test]
-fn differing_classes_are_listed_on_both_sides() {
-    let (train, other) = (folder(&["a/1.png", "b/1.png", "c/1.png"]), folder(&["a/1.png", "d/1.png"]));
-    let (train, other) = (scan(train.path()).unwrap(), scan(other.path()).unwrap());
-    assert_eq!(same_classes(&train, &train), Ok(()));
-    let error = same_classes(&train, &other).unwrap_err();
-    assert_eq!((&error.missing[..], &error.extra[..]), (&["b".into(), "c".into()][..], &["d".into()][..]));
-    let text = error.to_string();
-    assert!(text.ends_with(r#": missing "b", "c"; extra "d""#), "{text}");
 }

@@ -4,30 +4,18 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::data::folder::{FolderError, IMAGE_EXTENSIONS, ImageFile};
+use crate::data::folder::{FolderError, IMAGE_EXTENSIONS};
+use crate::data::listing::{ListedImage, OtherFiles};
+use crate::data::location::Location;
 
-/// What stands directly in the root, and what the walk collects.
+/// What stands directly in the root.
 pub struct Found {
     pub classes: Vec<String>,
-    pub files: Vec<ImageFile>,
     pub others: OtherFiles,
     /// Images in the root itself; they count as other files.
     pub n_images_outside: u64,
-}
-
-/// Files that are no images.
-#[derive(Default)]
-pub struct OtherFiles {
-    pub n: u64,
-    pub example: Option<PathBuf>,
-}
-
-impl OtherFiles {
-    fn add(&mut self, relative: &Path) {
-        self.n += 1;
-        self.example.get_or_insert_with(|| relative.to_owned());
-    }
 }
 
 /// Lists the folders in the root, which are the classes.
@@ -38,8 +26,7 @@ pub fn classes(root: &Path) -> Result<Found, FolderError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(FolderError::Missing { path: root.to_owned() }),
         Err(source) => return Err(FolderError::Io { path: root.to_owned(), source }),
     }
-    let mut found =
-        Found { classes: Vec::new(), files: Vec::new(), others: OtherFiles::default(), n_images_outside: 0 };
+    let mut found = Found { classes: Vec::new(), others: OtherFiles::default(), n_images_outside: 0 };
     for name in entries(root)? {
         match kind(root, Path::new(&name))? {
             Kind::Folder => found.classes.push(name),
@@ -55,10 +42,10 @@ pub fn classes(root: &Path) -> Result<Found, FolderError> {
 
 /// Collects the images of one class, depth first, names sorted bytewise.
 pub fn images(
-    root: &Path,
+    root: &Arc<Path>,
     class: &str,
     label: u32,
-    files: &mut Vec<ImageFile>,
+    images: &mut Vec<ListedImage>,
     others: &mut OtherFiles,
 ) -> Result<(), FolderError> {
     // The root counts as seen, so that a class that links to it is empty and not a copy of the others.
@@ -66,7 +53,10 @@ pub fn images(
     let mut pending = vec![PathBuf::from(class)];
     while let Some(relative) = pending.pop() {
         match kind(root, &relative)? {
-            Kind::Image => files.push(ImageFile { path: relative, label }),
+            Kind::Image => {
+                let location = Location::File { root: Arc::clone(root), path: relative };
+                images.push(ListedImage { location, label });
+            }
             Kind::Other => others.add(&relative),
             Kind::Folder => {
                 let folder = root.join(&relative);

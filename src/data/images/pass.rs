@@ -1,29 +1,24 @@
 //! The one pass over all files of a split that decides which are used.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use crate::data::decode::decode;
-use crate::data::folder::{Folder, ImageFile};
+use crate::data::idx::IdxFault;
 use crate::data::images::{
     BadImage, Fault, Images, MAX_LISTED_BAD_IMAGES, ReadError, ReadSettings, image_bytes, resized,
 };
+use crate::data::listing::{ListedImage, Listing};
+use crate::data::location::Location;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::spec::schema::data::OnBadImage;
 
-/// Files between two looks at how much room is left. A constant, so that threads do not decide what is cached.
-const CHUNK_FILES: usize = 512;
+/// Images between two looks at how much room is left. A constant, so that threads do not decide what is cached.
+const CHUNK_IMAGES: usize = 512;
 
-/// Largest file that is read; uncompressed, the most pixels that are allowed take less.
-const MAX_FILE_BYTES: u64 = 1 << 30;
-
-/// A file that is an image: the hash of its bytes, and its resized pixels if there was room for them.
+/// An image: the hash of its content, and its resized pixels if there was room for them.
 struct Usable {
     hash: blake3::Hash,
     is_turned: bool,
@@ -31,16 +26,16 @@ struct Usable {
 }
 
 impl Images {
-    /// Reads, hashes and decodes every file of a folder.
+    /// Reads, hashes and decodes every image of a listing.
     ///
-    /// Memory: the cache's budget, and for each thread one file and its image. `progress` is told how many files are
-    /// done, from any thread. The result does not depend on `settings.threads`.
+    /// Memory: the cache's budget, IDX files as they are, and for each thread one image and its file. `progress` is
+    /// told how many images are done, from any thread. The result does not depend on `settings.threads`.
     ///
     /// Errors: all bad files together; with `on_bad_image: skip`, those that could not be read at all (which says
     /// nothing about the image) and classes that lost every image; `Stopped` once `stop` is raised.
     pub fn read(
         split: Split,
-        folder: &Folder,
+        listing: &Listing,
         settings: &ReadSettings,
         stop: &StopFlag,
         progress: &(dyn Fn(u64) + Sync),
@@ -50,18 +45,19 @@ impl Images {
             .thread_name(|i| format!("xp-read-{i}"))
             .build()
             .map_err(|source| ReadError::Threads { source })?;
+        load(split, listing, stop)?;
         let n_done = AtomicU64::new(0);
-        let mut pass = Pass::new(split, folder, settings);
-        for files in folder.files.chunks(CHUNK_FILES) {
+        let mut pass = Pass::new(split, listing, settings);
+        for images in listing.images.chunks(CHUNK_IMAGES) {
             let room = pass.room();
-            let look = |(i, file): (usize, &ImageFile)| {
-                let found = (!stop.is_raised()).then(|| look_at(&folder.root.join(&file.path), settings, i < room));
+            let look = |(i, image): (usize, &ListedImage)| {
+                let found = (!stop.is_raised()).then(|| look_at(&image.location, settings, i < room));
                 progress(n_done.fetch_add(1, Ordering::Relaxed) + 1);
                 found
             };
-            let found: Vec<_> = pool.install(|| files.par_iter().enumerate().map(look).collect());
-            for (file, found) in files.iter().zip(found) {
-                pass.add(file, found.ok_or(ReadError::Stopped { split })?);
+            let found: Vec<_> = pool.install(|| images.par_iter().enumerate().map(look).collect());
+            for (image, found) in images.iter().zip(found) {
+                pass.add(image, found.ok_or(ReadError::Stopped { split })?);
             }
         }
         pass.finish()
@@ -74,26 +70,26 @@ struct Pass {
     n_cached: usize,
     bad: Vec<BadImage>,
     n_bad: u64,
-    n_files: u64,
+    n_images: u64,
 }
 
 impl Pass {
-    fn new(split: Split, folder: &Folder, settings: &ReadSettings) -> Self {
-        let n_files = folder.files.len();
+    fn new(split: Split, listing: &Listing, settings: &ReadSettings) -> Self {
+        let n_images = listing.images.len();
         let images = Images {
             split,
-            root: folder.root.clone(),
-            classes: folder.classes.clone(),
+            origin: listing.origin.clone(),
+            classes: listing.classes.clone(),
             settings: *settings,
-            paths: Vec::with_capacity(n_files),
-            labels: Vec::with_capacity(n_files),
-            hashes: Vec::with_capacity(n_files),
-            cached: Vec::with_capacity(n_files),
+            locations: Vec::with_capacity(n_images),
+            labels: Vec::with_capacity(n_images),
+            hashes: Vec::with_capacity(n_images),
+            cached: Vec::with_capacity(n_images),
             skipped: Vec::new(),
             n_turned: 0,
             turned_example: None,
         };
-        Self { images, n_cached: 0, bad: Vec::new(), n_bad: 0, n_files: n_files as u64 }
+        Self { images, n_cached: 0, bad: Vec::new(), n_bad: 0, n_images: n_images as u64 }
     }
 
     /// Images that the cache still has room for.
@@ -103,41 +99,42 @@ impl Pass {
         usize::try_from(capacity).unwrap_or(usize::MAX).saturating_sub(self.n_cached)
     }
 
-    fn add(&mut self, file: &ImageFile, found: Result<Usable, Fault>) {
-        let path = file.path.clone();
+    fn add(&mut self, image: &ListedImage, found: Result<Usable, Fault>) {
+        let path = || image.location.name().into_owned();
         match (found, self.images.settings.on_bad_image) {
             (Ok(usable), _) => {
                 if usable.is_turned {
                     self.images.n_turned += 1;
-                    self.images.turned_example.get_or_insert_with(|| path.clone());
+                    self.images.turned_example.get_or_insert_with(path);
                 }
-                self.images.paths.push(path);
-                self.images.labels.push(file.label);
+                self.images.locations.push(image.location.clone());
+                self.images.labels.push(image.label);
                 self.images.hashes.push(usable.hash);
                 self.n_cached += usize::from(usable.pixels.is_some());
                 self.images.cached.push(usable.pixels);
             }
             (Err(fault @ Fault::Undecodable(_)), OnBadImage::Skip) => {
-                self.images.skipped.push(SkippedInput { split: self.images.split, path, reason: fault.to_string() });
+                let (split, reason) = (self.images.split, fault.to_string());
+                self.images.skipped.push(SkippedInput { split, path: path(), reason });
             }
             (Err(fault), _) => {
                 self.n_bad += 1;
                 if self.bad.len() < MAX_LISTED_BAD_IMAGES {
-                    self.bad.push(BadImage { path, fault });
+                    self.bad.push(BadImage { path: path(), fault });
                 }
             }
         }
     }
 
     fn finish(self) -> Result<Images, ReadError> {
-        let Self { images, bad, n_bad, n_files, .. } = self;
-        let (split, root) = (images.split, &images.root);
+        let Self { images, bad, n_bad, n_images, .. } = self;
+        let (split, origin) = (images.split, images.origin.clone());
         if n_bad > 0 {
-            return Err(ReadError::BadImages { split, root: root.clone(), n_images: n_files, n_bad, bad });
+            return Err(ReadError::BadImages { split, origin, n_images, n_bad, bad });
         }
         let lost = classes_without_images(&images);
         if !lost.is_empty() {
-            return Err(ReadError::ClassesLost { split, root: root.clone(), classes: lost, skipped: images.skipped });
+            return Err(ReadError::ClassesLost { split, origin, classes: lost, skipped: images.skipped });
         }
         Ok(images)
     }
@@ -151,28 +148,25 @@ fn classes_without_images(images: &Images) -> Vec<String> {
     images.classes.iter().zip(is_lost).filter(|(_, is_lost)| *is_lost).map(|(class, _)| class.clone()).collect()
 }
 
-fn look_at(path: &Path, settings: &ReadSettings, keep: bool) -> Result<Usable, Fault> {
-    let bytes = file_bytes(path)?;
-    let hash = blake3::hash(&bytes);
-    let decoded = decode(&bytes)?;
-    drop(bytes);
+/// Loads the files that hold many images, each once.
+fn load(split: Split, listing: &Listing, stop: &StopFlag) -> Result<(), ReadError> {
+    for image in &listing.images {
+        if let Location::Idx { file, .. } = &image.location {
+            file.load(stop).map_err(|source| match source.fault {
+                IdxFault::Stopped => ReadError::Stopped { split },
+                _ => ReadError::Idx { source },
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn look_at(location: &Location, settings: &ReadSettings, keep: bool) -> Result<Usable, Fault> {
+    let content = location.content()?;
+    let hash = content.hash();
+    let decoded = content.decode()?;
+    drop(content);
     let is_turned = decoded.is_turned();
     let pixels = keep.then(|| resized(decoded, settings).pixels_hwc.into_boxed_slice());
     Ok(Usable { hash, is_turned, pixels })
-}
-
-/// All bytes of a file of reasonable size.
-pub(super) fn file_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = std::fs::metadata(path)?;
-    // Opening a pipe waits for who writes into it.
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let file = File::open(path)?;
-    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_FILE_BYTES) as usize);
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));
-    }
-    Ok(bytes)
 }

@@ -1,13 +1,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::data::folder::{Folder, scan};
+use crate::data::decode::decode;
+use crate::data::folder::scan;
 use crate::data::golden;
+use crate::data::listing::Listing;
 use crate::data::sample::{self, IMAGE_BYTES, SETTINGS};
 
 use crate::run::stop::StopFlag;
 
-fn read(folder: &Folder, settings: &ReadSettings) -> Result<Images, ReadError> {
+fn read(folder: &Listing, settings: &ReadSettings) -> Result<Images, ReadError> {
     Images::read(Split::Train, folder, settings, &StopFlag::default(), &|_| ())
 }
 
@@ -32,7 +34,7 @@ fn pixels_are_the_decoded_and_resized_file() {
     let (root, folder) = sample::folder(6);
     let images = sample::read(&folder, &SETTINGS);
     assert_eq!(images.labels(), [0, 0, 1, 1, 2, 2]);
-    assert_eq!(images.paths()[3], Path::new("b/0004.png"));
+    assert_eq!(images.name(3), Path::new("b/0004.png"));
     let decoded = decode(&std::fs::read(root.path().join("b/0004.png")).unwrap()).unwrap();
     assert_eq!(sample::pixels(&images)[3], resize(&decoded.image, 6, 8, Resize::Bilinear).pixels_hwc);
     assert_eq!((images.n_turned(), images.turned_example()), (0, None));
@@ -54,12 +56,10 @@ fn turned_images_are_counted_and_turned_on_request() {
     assert_eq!(as_stored.hash(), upright.hash());
     let [stored, turned] = [&as_stored, &upright].map(sample::pixels);
     let differ = |i: usize| stored[i] != turned[i];
-    let paths = as_stored.paths().iter().map(|path| path.to_str().unwrap());
-    assert_eq!(
-        paths.enumerate().filter(|(i, _)| differ(*i)).map(|(_, path)| path).collect::<Vec<_>>(),
-        ["b/6.jpg", "c/3.jpg"]
-    );
-    let index = upright.paths().iter().position(|path| path == Path::new("b/6.jpg")).unwrap();
+    let names: Vec<String> = (0..as_stored.len()).map(|i| as_stored.name(i).display().to_string()).collect();
+    let differing: Vec<&String> = names.iter().enumerate().filter(|(i, _)| differ(*i)).map(|(_, name)| name).collect();
+    assert_eq!(differing, ["b/6.jpg", "c/3.jpg"]);
+    let index = names.iter().position(|name| name == "b/6.jpg").unwrap();
     let decoded = decode(&golden::bytes("image_formats/exif_6.jpg")).unwrap();
     assert_eq!(turned[index], resize(&decoded.upright(), 6, 8, Resize::Bilinear).pixels_hwc);
     let uncached = sample::read(&folder, &ReadSettings { cache_budget_bytes: 0, ..apply });
@@ -68,13 +68,14 @@ fn turned_images_are_counted_and_turned_on_request() {
 
 #[test]
 fn a_pipe_is_not_waited_for() {
-    let (root, mut folder) = sample::folder(6);
+    let (root, mut listing) = sample::folder(6);
     let made = std::process::Command::new("mkfifo").arg(root.path().join("b/pipe.png")).status().unwrap();
     assert!(made.success());
-    assert_eq!(scan(root.path()).unwrap().n_other_files, 1);
+    assert_eq!(scan(root.path()).unwrap().others.n, 1);
     // As it is when the file becomes one after the folder was looked at.
-    folder.files[3].path = "b/pipe.png".into();
-    let text = read(&folder, &SETTINGS).unwrap_err().to_string();
+    let Location::File { path, .. } = &mut listing.images[3].location else { panic!("it comes from a folder") };
+    *path = "b/pipe.png".into();
+    let text = read(&listing, &SETTINGS).unwrap_err().to_string();
     assert!(text.ends_with("b/pipe.png: read the file: it is not a regular file"), "{text}");
 }
 
@@ -82,7 +83,7 @@ fn a_pipe_is_not_waited_for() {
 fn the_hash_is_of_names_and_bytes_and_not_of_where_they_are() {
     let (root, folder) = sample::folder(6);
     let (_same_root, same) = sample::folder(6);
-    let hash = |folder: &Folder| sample::read(folder, &SETTINGS).hash();
+    let hash = |folder: &Listing| sample::read(folder, &SETTINGS).hash();
     let first = hash(&folder);
     assert_eq!(first.len(), 64);
     assert_eq!(first, hash(&same));
@@ -142,9 +143,9 @@ fn a_file_that_cannot_be_read_is_not_skipped() {
 
 #[test]
 fn a_class_must_keep_an_image() {
-    let (root, folder) = sample::folder(6);
-    for file in &folder.files[2..4] {
-        std::fs::write(root.path().join(&file.path), b"text").unwrap();
+    let (_root, folder) = sample::folder(6);
+    for image in &folder.images[2..4] {
+        std::fs::write(image.location.path(), b"text").unwrap();
     }
     let skip = ReadSettings { on_bad_image: OnBadImage::Skip, ..SETTINGS };
     let error = read(&folder, &skip).unwrap_err();
@@ -174,8 +175,8 @@ fn progress_reaches_the_number_of_files_and_a_stop_ends_it() {
 fn a_file_that_changed_since_is_an_error_that_names_it() {
     let (root, folder) = sample::folder(6);
     let images = sample::read(&folder, &ReadSettings { cache_budget_bytes: 2 * IMAGE_BYTES, ..SETTINGS });
-    for file in &folder.files {
-        sample::write_image(&root.path().join(&file.path), 99);
+    for image in &folder.images {
+        sample::write_image(&image.location.path(), 99);
     }
     let mut out = vec![0; images.image_bytes()];
     assert!(images.pixels_into(1, &mut out).is_ok());

@@ -117,12 +117,12 @@ fn a_raised_flag_ends_the_epoch() {
 
 #[test]
 fn a_changed_file_ends_the_epoch_with_its_error() {
-    let (root, folder) = sample::folder(12);
+    let (_root, folder) = sample::folder(12);
     let images = Arc::new(sample::read(&folder, &ReadSettings { cache_budget_bytes: 0, ..SETTINGS }));
-    sample::write_image(&root.path().join(&folder.files[6].path), 99);
+    sample::write_image(&folder.images[6].location.path(), 99);
     let loader = Loader::new(images, sequential(12));
     let found: Vec<_> = loader.epoch(1, &StopFlag::default()).collect();
     assert_eq!(found.len(), 2);
     let error = found[1].as_ref().unwrap_err();
-    assert!(matches!(error, ImageError::Changed { path } if path.ends_with(&folder.files[6].path)), "{error}");
+    assert!(matches!(error, ImageError::Changed { path } if *path == folder.images[6].location.path()), "{error}");
 }

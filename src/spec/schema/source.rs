@@ -25,7 +25,7 @@ pub enum ImageSource {
 #[derive(Clone, Debug, PartialEq)]
 pub enum HeldOutSource {
     Images(ImageSource),
-    /// This part of the training images, above 0 and below 1, the same in every class.
+    /// This part of every class of the training images, rounded, at least one image; above 0 and below 1.
     Fraction(f64),
 }
 
@@ -51,6 +51,16 @@ pub struct IdxSource {
 pub struct CsvSource {
     /// The file, relative to the spec file; the paths in it are relative to the file itself.
     pub csv: PathBuf,
+}
+
+impl HeldOutSource {
+    /// The part of the training images that it takes, if it takes one.
+    pub fn fraction(&self) -> Option<f64> {
+        match self {
+            Self::Images(_) => None,
+            Self::Fraction(fraction) => Some(*fraction),
+        }
+    }
 }
 
 impl Validate for ImageSource {
@@ -182,7 +192,7 @@ impl JsonSchema for HeldOutSource {
                     "type": "object",
                     "properties": {
                         "fraction": {
-                            "description": "This part of the training images, drawn with `split_seed`, the same in every class.",
+                            "description": "This part of every class of the training images, rounded, at least one image; drawn with `split_seed`.",
                             "type": "number",
                             "minimum": 0.001,
                             "maximum": 0.999,

@@ -1,0 +1,99 @@
+//! Where the bytes of an image are, and what they are: a file in some image format, or pixels among others in one file.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::data::decode::{DecodeError, Decoded, decode};
+use crate::data::idx::{IdxImages, Pixels};
+
+/// Largest file that is read; uncompressed, the most pixels that are allowed take less.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Where an image is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A file; `path` is UTF-8, and relative to `root` unless it is absolute.
+    File { root: Arc<Path>, path: PathBuf },
+    /// One image of a file that holds many; counts from 0.
+    Idx { file: Arc<IdxImages>, index: u32 },
+}
+
+/// The bytes of an image.
+pub enum Content<'a> {
+    /// A whole image file.
+    File(Vec<u8>),
+    Pixels(Pixels<'a>),
+}
+
+impl Location {
+    /// How the image is called in messages and records: `cats/1.jpg`, or `images.gz#17`.
+    pub fn name(&self) -> Cow<'_, Path> {
+        match self {
+            Self::File { path, .. } => Cow::Borrowed(path),
+            Self::Idx { file, index } => {
+                let file = file.path().file_name().unwrap_or_default().display();
+                Cow::Owned(PathBuf::from(format!("{file}#{index}")))
+            }
+        }
+    }
+
+    /// The name with the folders that lead to it.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::File { root, path } => root.join(path),
+            Self::Idx { file, .. } => file.path().with_file_name(self.name().as_os_str()),
+        }
+    }
+
+    /// What a random draw about this image depends on: neither other images nor where the data lies are part of it.
+    pub fn address(&self) -> Cow<'_, str> {
+        match self {
+            Self::File { path, .. } => path.to_string_lossy(),
+            Self::Idx { index, .. } => Cow::Owned(index.to_string()),
+        }
+    }
+
+    /// Reads the image's file, or points to its pixels, which [`IdxImages::load`] has loaded.
+    pub fn content(&self) -> io::Result<Content<'_>> {
+        match self {
+            Self::File { root, path } => file_bytes(&root.join(path)).map(Content::File),
+            Self::Idx { file, index } => Ok(Content::Pixels(file.image(*index))),
+        }
+    }
+}
+
+impl Content<'_> {
+    /// blake3 of the file, or of the pixels and their size.
+    pub fn hash(&self) -> blake3::Hash {
+        match self {
+            Self::File(bytes) => blake3::hash(bytes),
+            Self::Pixels(pixels) => pixels.hash(),
+        }
+    }
+
+    pub fn decode(&self) -> Result<Decoded, DecodeError> {
+        match self {
+            Self::File(bytes) => decode(bytes),
+            Self::Pixels(pixels) => Ok(pixels.rgb().into()),
+        }
+    }
+}
+
+/// All bytes of a file of reasonable size.
+fn file_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    // Opening a pipe waits for who writes into it.
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let file = File::open(path)?;
+    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_FILE_BYTES) as usize);
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}

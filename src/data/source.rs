@@ -1,0 +1,62 @@
+//! From what a spec says about a split's images to their list.
+
+use std::path::{Path, PathBuf};
+
+use crate::data::folder::{self, FolderError};
+use crate::data::idx::{self, IdxError};
+use crate::data::listing::Listing;
+use crate::data::manifest::{self, ManifestError};
+use crate::data::partition::TooFewImages;
+use crate::run::metric::Split;
+use crate::spec::schema::source::ImageSource;
+
+/// Why the images of a split cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Idx(#[from] IdxError),
+    #[error(transparent)]
+    TooFewImages(#[from] TooFewImages),
+}
+
+/// Lists the images of a source; `resolve` says where a path of the spec leads.
+pub fn list(source: &ImageSource, split: Split, resolve: impl Fn(&Path) -> PathBuf) -> Result<Listing, SourceError> {
+    Ok(match source {
+        ImageSource::Folder(folder) => folder::scan(&resolve(folder))?,
+        ImageSource::Csv(source) => manifest::list(&resolve(&source.csv), split)?,
+        ImageSource::Idx(source) => {
+            idx::list(&resolve(&source.idx), &resolve(&source.labels), source.classes.as_deref())?
+        }
+    })
+}
+
+impl SourceError {
+    /// The key below the split's own that it is about; empty for the split itself.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Folder(_) => "",
+            Self::Manifest(_) => "csv",
+            Self::Idx(error) => error.key,
+            Self::TooFewImages(_) => "fraction",
+        }
+    }
+
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Folder(FolderError::NotAFolder { .. }) => {
+                "a file of paths and labels is named by `{ csv: FILE }`, IDX files by `{ idx: FILE, labels: FILE }`"
+            }
+            Self::Folder(_) => "name a folder that holds a folder of images for each class, relative to the spec file",
+            Self::Manifest(_) => {
+                "a CSV file names the columns path and label, and split where it holds several, in its first line; \
+                 paths are relative to the file"
+            }
+            Self::Idx(_) => "`idx` names a file of images as MNIST has them, `labels` that of their labels",
+            Self::TooFewImages(_) => "hold out less, or add images to the class",
+        }
+    }
+}

@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod batching;
 pub mod decode;
+pub mod duplicates;
 pub mod folder;
 pub mod idx;
 pub mod images;

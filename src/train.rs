@@ -24,6 +24,7 @@ pub mod session;
 pub mod splits;
 pub mod step;
 
+use crate::data::duplicates::SharedImages;
 use crate::data::images::ReadError;
 use crate::models::parameters::ParametersError;
 use crate::train::checkpoint::CheckpointError;
@@ -35,6 +36,8 @@ use crate::train::features::FeatureError;
 pub enum TrainError {
     #[error("{source}")]
     Data { split: crate::run::metric::Split, source: ReadError },
+    #[error(transparent)]
+    SharedImages(#[from] SharedImages),
     #[error("load the weights: {0}")]
     Parameters(#[from] ParametersError),
     #[error("use the device: {0}")]

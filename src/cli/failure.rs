@@ -57,6 +57,9 @@ impl Failure {
     /// Prints the failure to standard error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("error: {self}");
+        if let Self::Run { error: RunError { cause: Some(cause), .. }, .. } = self {
+            eprintln!("{cause}");
+        }
         if let Self::Spec(SpecError::Invalid { path, text, problems }) = self {
             for problem in problems {
                 eprint!("{}", render(&path.display().to_string(), text, problem));

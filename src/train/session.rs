@@ -97,6 +97,7 @@ impl Session<'_> {
                 Completion::Stopped => return Ok(Completion::Stopped),
             }
         }
+        self.reading().keep_apart(&splits)?;
         let facts = splits.iter().map(|(split, images)| SplitFacts {
             split: *split,
             n_images: images.len() as u64,

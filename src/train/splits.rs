@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::data::duplicates::{self, Pairs, SharedImages};
 use crate::data::images::{Images, ReadError, ReadSettings};
 use crate::data::listing::Listing;
 use crate::data::loader::{Loader, LoaderSettings};
@@ -96,6 +97,31 @@ impl Reading<'_> {
             );
             self.events.send(Event::Warning(text));
         }
+    }
+
+    /// Refuses splits that share images unless the spec accepts it; the record names every pair.
+    pub fn keep_apart(&self, splits: &[(Split, Images)]) -> Result<(), TrainError> {
+        let found = duplicates::find(splits.iter().map(|(_, images)| images));
+        for (split, n) in found.repeated {
+            let text = format!("{n} of the {split} images are copies of other {split} images, byte for byte");
+            self.events.send(Event::Warning(text));
+        }
+        let n_shared = found.shared.len();
+        if n_shared == 0 {
+            return Ok(());
+        }
+        if self.plan.spec.data.allow_duplicates {
+            let text =
+                format!("{n_shared} images are in two splits, byte for byte: what is measured on them is too good");
+            self.events.send(Event::Warning(text));
+            return Ok(());
+        }
+        for pair in &found.shared {
+            let ((split, path), (first_split, first)) = (pair.image.clone(), &pair.first);
+            let reason = format!("the same bytes as the {first_split} image {}", first.display());
+            self.events.send(Event::Skipped(SkippedInput { split, path, reason }));
+        }
+        Err(SharedImages { pairs: Pairs(found.shared) }.into())
     }
 
     /// Whether the prefix's output for a split may stay in memory; tells when it may not.

@@ -77,6 +77,35 @@ fn the_list_of_a_split_is_a_manifest_that_trains_the_same() {
     assert_eq!(named["n_images"], 2);
 }
 
+#[test]
+fn images_in_two_splits_are_refused_or_accepted_by_choice() {
+    let place = Place::new();
+    for (from, to) in
+        [("train/red/0", "valid/red/copy"), ("train/red/1", "test/blue/copy"), ("valid/red/1", "valid/red/twin")]
+    {
+        fs::copy(place.path(&format!("data/{from}.png")), place.path(&format!("data/{to}.png"))).unwrap();
+    }
+    assert_eq!(place.xp(&["check", "spec.yaml"]).code, 0);
+    let printed = place.xp(&["run", "spec.yaml", "--name", "leaky"]);
+    assert_eq!(printed.code, 1);
+    for line in [
+        "2 images are in two of them",
+        "  valid red/copy.png = train red/0.png\n  test blue/copy.png = train red/1.png\n",
+        "data.allow_duplicates: true",
+    ] {
+        assert!(printed.stderr.contains(line), "{line}: {}", printed.stderr);
+    }
+    let leaky = shown(&place, "leaky");
+    assert_eq!((&leaky["state"], leaky["checkpoints"].as_array().unwrap().len()), (&"failed".into(), 0));
+    assert_eq!(leaky["skipped"][1]["path"], "blue/copy.png");
+    assert_eq!(leaky["skipped"][1]["reason"], "the same bytes as the train image red/1.png");
+
+    run(&place, "accepted", &["--set", "data.allow_duplicates=true"]);
+    let warnings = shown(&place, "accepted")["warnings"].to_string();
+    assert!(warnings.contains("1 of the valid images are copies"), "{warnings}");
+    assert!(warnings.contains("2 images are in two splits"), "{warnings}");
+}
+
 /// Writes an IDX file of bytes.
 fn write_idx(path: &Path, shape: &[u32], values: &[u8]) {
     let mut bytes = vec![0, 0, 8, shape.len() as u8];

@@ -20,12 +20,14 @@ pub struct Printed {
 
 impl Place {
     /// Two classes of 6 training, 4 valid and 4 test images, which differ in colour; and `spec.yaml`.
+    ///
+    /// No two images are the same.
     pub fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
-        for (split, n_images) in [("train", 6), ("valid", 4), ("test", 4)] {
+        for (split, numbers) in [("train", 0..6), ("valid", 6..10), ("test", 10..14)] {
             for (class, hue) in [("blue", [40, 60, 200]), ("red", [200, 60, 40])] {
-                for i in 0..n_images {
-                    write_image(&place.path(&format!("data/{split}/{class}/{i}.png")), hue, i);
+                for (i, number) in numbers.clone().enumerate() {
+                    write_image(&place.path(&format!("data/{split}/{class}/{i}.png")), hue, number);
                 }
             }
         }

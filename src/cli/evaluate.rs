@@ -87,10 +87,12 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
         let (sender, events) = sync_channel(64);
         let (plan, device, run_dir) = (&plan, &device, &run_dir);
         let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
+        let recorded = run.data.as_ref().filter(|_| args.data.is_none());
+        let split = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
         let measuring = scope.spawn(move || {
             let (events, stop) = (Events::new(sender), StopFlag::default());
             let resources = Resources::new(None);
-            Evaluation { plan, device, run_dir, checkpoint, weights_hash, resources, events, stop }.measure()
+            Evaluation { plan, device, run_dir, checkpoint, weights_hash, split, resources, events, stop }.measure()
         });
         for event in events {
             if !matches!(event, Event::Warning(_)) {

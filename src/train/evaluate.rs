@@ -7,7 +7,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use burn::train::InferenceStep;
 
-use crate::run::event::{Phase, SavedCheckpoint};
+use crate::run::event::{Event, Phase, SavedCheckpoint, SplitFacts};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -85,6 +85,8 @@ pub struct Evaluation<'a> {
     pub checkpoint: &'a SavedCheckpoint,
     /// The weights that the run began with, whose frozen part is not in its checkpoints.
     pub weights_hash: Option<&'a str>,
+    /// The images that the run itself used, where these should be the same.
+    pub split: Option<&'a SplitFacts>,
     pub resources: Resources,
     pub events: Events,
     pub stop: StopFlag,
@@ -96,6 +98,10 @@ impl Evaluation<'_> {
         let reading = Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop };
         let (split, listing) = &self.plan.listings[0];
         let Completion::Done(images) = reading.images(*split, listing)? else { return Ok(Completion::Stopped) };
+        if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
+            let text = format!("the {split} images are not those that the run used: some of them have changed since");
+            self.events.send(Event::Warning(text));
+        }
         let network = network::build(self.plan, self.device)?;
         if let Some(trained_with) = self.weights_hash.filter(|hash| *hash != network.weights_hash) {
             return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });

@@ -52,11 +52,14 @@ fn a_fraction_is_held_out_listed_and_drawn_again_by_resume_and_evaluate() {
     assert_eq!((&evaluated["metrics"]["loss"], &evaluated["n_images"]), (&valid, &4.into()));
     assert!(place.xp(&["evaluate", "first"]).stdout.contains("on the valid images of "));
     assert_eq!(place.xp(&["resume", "first", "--epochs", "3"]).code, 0);
+    let warnings = || place.json(&["evaluate", "first", "--json"])["warnings"].to_string();
+    assert_eq!(warnings(), "[]");
     for i in 0..6 {
         write_image(&place.path(&format!("data/train/red/{i}.png")), [200; 3], i);
     }
     let other = place.xp(&["resume", "first", "--epochs", "4"]);
     assert!(other.code == 1 && other.stderr.contains("images are not those"), "{}", other.stderr);
+    assert!(warnings().contains("the valid images are not those that the run used"), "{}", warnings());
 }
 
 #[test]

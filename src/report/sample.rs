@@ -40,7 +40,7 @@ pub(crate) fn params(pairs: &[(&str, Value)]) -> BTreeMap<String, Value> {
 pub(crate) fn series(values: &[f64], direction: Direction) -> SeriesSummary {
     let mut summary = SeriesSummary::default();
     for (index, point) in points(values).iter().enumerate() {
-        summary.push(&Point { epoch: index as u32 + 1, ..*point }, direction);
+        summary.push(&Point { epoch: index as u32 + 1, ..*point }, Some(direction));
     }
     summary
 }

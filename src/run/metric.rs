@@ -124,11 +124,12 @@ impl fmt::Display for MetricKey {
     }
 }
 
-/// Whether a point stands for a whole epoch or for one optimizer step inside it.
+/// Whether a point stands for a whole epoch, for one optimizer step inside it, or for a look at the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resolution {
     Epoch,
     Step,
+    System,
 }
 
 /// One measured value.
@@ -151,7 +152,7 @@ pub struct SeriesSummary {
     pub last: Option<f64>,
     pub min: Option<f64>,
     pub max: Option<f64>,
-    /// The best value by the metric's direction; `None` while every value is NaN.
+    /// The best value by the metric's direction; `None` while every value is NaN, and where no direction is better.
     pub best: Option<f64>,
     /// The earliest epoch that reached `best`.
     pub best_epoch: Option<u32>,
@@ -159,8 +160,8 @@ pub struct SeriesSummary {
 }
 
 impl SeriesSummary {
-    /// Takes one more point into account.
-    pub fn push(&mut self, point: &Point, direction: Direction) {
+    /// Takes one more point into account; without a direction none is the best.
+    pub fn push(&mut self, point: &Point, direction: Option<Direction>) {
         let value = point.value;
         self.n_points += 1;
         self.last = Some(value);
@@ -170,7 +171,7 @@ impl SeriesSummary {
         if Direction::Maximize.improves(value, self.max) {
             self.max = Some(value);
         }
-        if direction.improves(value, self.best) {
+        if direction.is_some_and(|direction| direction.improves(value, self.best)) {
             self.best = Some(value);
             self.best_epoch = Some(point.epoch);
         }
@@ -189,7 +190,7 @@ mod tests {
     fn nan_is_never_best_and_ties_go_to_the_earliest_epoch() {
         let mut summary = SeriesSummary::default();
         for (epoch, value) in [(1, f64::NAN), (2, 0.5), (3, 0.5), (4, 0.7)] {
-            summary.push(&point(epoch, value), Direction::Minimize);
+            summary.push(&point(epoch, value), Some(Direction::Minimize));
         }
         assert_eq!(summary.best, Some(0.5));
         assert_eq!(summary.best_epoch, Some(2));

@@ -25,7 +25,7 @@ impl Store {
         monitor_value: Option<f64>,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        metrics::append(&mut tx, id, Resolution::Epoch, points).await?;
+        metrics::append(&mut tx, id, Resolution::Epoch, &metrics::by_series(points)).await?;
         sqlx::query(
             "INSERT INTO checkpoints (run_id, epoch, step, path, n_bytes, manifest_hash, monitor_value)
             VALUES ($1, $2, $3, $4, $5, $6, $7)",

@@ -1,12 +1,15 @@
 //! The handle on the database: opening it, bringing its schema up to date, and asking whether it is sound.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, SqlitePool, Transaction};
+use tempfile::TempDir;
 
 use crate::store::StoreError;
 
@@ -18,10 +21,32 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// SQLite has one writer at a time, so more connections would only wait.
 const MAX_CONNECTIONS: u32 = 4;
 
+/// What a commit survives. All of them survive the end of the process that made them, `kill -9` included, and a power
+/// cut never leaves one in part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// No commit is lost to a power cut.
+    Full,
+    /// Epochs, states and facts are not lost to a power cut. Points of single steps, looks at the machine and signs of
+    /// life are not waited for: the next commit of the others syncs all that was written before it, and points of an
+    /// epoch that never committed are superseded anyway.
+    #[default]
+    Records,
+    /// The last commits may be lost to a power cut.
+    Normal,
+}
+
+/// Rows that may wait to be taken over from a connection's thread: each pause of that thread costs two switches.
+const ROW_BUFFER: usize = 1024;
+
 /// A handle on the database; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) pool: SqlitePool,
+    /// Connects when something is first written that need not be waited for.
+    pub(crate) relaxed: SqlitePool,
+    /// Where the database lies when it is a copy, which goes with its last handle.
+    _copy: Option<Arc<TempDir>>,
 }
 
 impl Store {
@@ -29,24 +54,43 @@ impl Store {
     ///
     /// Any number of processes may do so at once: the first to hold the lock file beside the database migrates it.
     pub async fn open(db_path: &Path) -> Result<Self, StoreError> {
+        Self::open_with(db_path, Durability::default()).await
+    }
+
+    /// Opens the database as [`Store::open`] does.
+    pub async fn open_with(db_path: &Path, durability: Durability) -> Result<Self, StoreError> {
         if let Some(folder) = db_path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
         }
         let migration_lock = lock_beside(db_path).await?;
-        let pool = SqlitePoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .connect_with(options(db_path))
-            .await
-            .map_err(|source| StoreError::Open { path: db_path.to_owned(), source })?;
-        MIGRATOR.run(&pool).await.map_err(|error| migration_error(db_path, error))?;
+        let store = Self::connect(options(db_path).create_if_missing(true), durability).await;
+        let store = store.map_err(|source| StoreError::Open { path: db_path.to_owned(), source })?;
+        MIGRATOR.run(&store.pool).await.map_err(|error| migration_error(db_path, error))?;
         drop(migration_lock);
-        Ok(Self { pool })
+        Ok(store)
+    }
+
+    async fn connect(options: SqliteConnectOptions, durability: Durability) -> Result<Self, sqlx::Error> {
+        let (records, relaxed) = match durability {
+            Durability::Full => (SqliteSynchronous::Full, SqliteSynchronous::Full),
+            Durability::Records => (SqliteSynchronous::Full, SqliteSynchronous::Normal),
+            Durability::Normal => (SqliteSynchronous::Normal, SqliteSynchronous::Normal),
+        };
+        let pool = pool_options().connect_with(options.clone().synchronous(records)).await?;
+        let relaxed = match durability {
+            Durability::Records => pool_options().connect_lazy_with(options.synchronous(relaxed)),
+            Durability::Full | Durability::Normal => pool.clone(),
+        };
+        Ok(Self { pool, relaxed, _copy: None })
     }
 
     /// Opens the database for reading what is there; `None` when there is none, and then nothing is made.
     pub async fn open_existing(db_path: &Path) -> Result<Option<Self>, StoreError> {
         if !db_path.is_file() {
             return Ok(None);
+        }
+        if let Some(store) = Self::open_current(db_path).await {
+            return Ok(Some(store));
         }
         match Self::open(db_path).await {
             Err(StoreError::Io { source, .. }) if is_read_only(&source) => {
@@ -56,19 +100,43 @@ impl Store {
         }
     }
 
-    /// Opens a database that nobody can write where it lies, such as a copy on a read-only disk, as it is.
+    /// Opens a database whose schema needs no change, and therefore no lock; `None` for any other.
+    async fn open_current(db_path: &Path) -> Option<Self> {
+        let store = Self::connect(options(db_path), Durability::default()).await.ok()?;
+        match store.schema_version().await {
+            Ok(found) if found == newest_schema() => Some(store),
+            _ => None,
+        }
+    }
+
+    /// Opens a database that nobody can write where it lies, such as one on a read-only disk.
     async fn open_read_only(db_path: &Path) -> Result<Self, StoreError> {
         // Without a log to take into account SQLite needs no files of its own beside the database.
         let log_is_empty = std::fs::metadata(beside(db_path, "-wal")).map_or(true, |log| log.len() == 0);
         let options = SqliteConnectOptions::new().filename(db_path).read_only(true).immutable(log_is_empty);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
         let pool = pool.map_err(|source| StoreError::Open { path: db_path.to_owned(), source })?;
-        let store = Self { pool };
-        let (found, known) = (store.schema_version().await?, MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0));
-        match found {
-            found if found > known => Err(StoreError::NewerDatabase { path: db_path.to_owned(), found, known }),
-            _ => Ok(store),
+        let store = Self { relaxed: pool.clone(), pool, _copy: None };
+        let (found, known) = (store.schema_version().await?, newest_schema());
+        match found.cmp(&known) {
+            Ordering::Greater => Err(StoreError::NewerDatabase { path: db_path.to_owned(), found, known }),
+            Ordering::Equal => Ok(store),
+            Ordering::Less => Self::open_copy(db_path).await,
         }
+    }
+
+    /// Opens a copy of a database whose schema is old and cannot be changed where it lies.
+    async fn open_copy(db_path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { path: db_path.to_owned(), source };
+        let folder = tempfile::tempdir().map_err(failed)?;
+        let copy = folder.path().join("xp.db");
+        std::fs::copy(db_path, &copy).map_err(failed)?;
+        let log = beside(db_path, "-wal");
+        if log.is_file() {
+            std::fs::copy(&log, beside(&copy, "-wal")).map_err(failed)?;
+        }
+        let store = Self::open(&copy).await?;
+        Ok(Self { _copy: Some(Arc::new(folder)), ..store })
     }
 
     /// The timestamp of the last migration applied.
@@ -90,6 +158,7 @@ impl Store {
 
     /// Closes every connection and waits for it; the write-ahead log is folded into the database.
     pub async fn close(self) {
+        self.relaxed.close().await;
         self.pool.close().await;
     }
 
@@ -98,6 +167,11 @@ impl Store {
     /// A transaction that reads first and asks for the lock later can fail at once instead of waiting its turn.
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// Starts such a transaction for what need not survive a power cut by itself; see [`Durability::Records`].
+    pub(crate) async fn write_relaxed(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.relaxed.begin_with("BEGIN IMMEDIATE").await?)
     }
 }
 
@@ -116,11 +190,20 @@ fn is_read_only(error: &std::io::Error) -> bool {
 fn options(db_path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(db_path)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
+        .row_buffer_size(ROW_BUFFER)
         .foreign_keys(true)
+}
+
+/// A connection to a file neither ages nor breaks, so none is given up or asked whether it still answers.
+fn pool_options() -> SqlitePoolOptions {
+    let options = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS);
+    options.idle_timeout(None).max_lifetime(None).test_before_acquire(false)
+}
+
+fn newest_schema() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Takes the lock file beside the database, waiting for it off the async threads; dropping it releases it.
@@ -137,8 +220,7 @@ async fn lock_beside(db_path: &Path) -> Result<File, StoreError> {
 }
 
 fn migration_error(db_path: &Path, error: MigrateError) -> StoreError {
-    let path = db_path.to_owned();
-    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let (path, known) = (db_path.to_owned(), newest_schema());
     match error {
         MigrateError::VersionMissing(found) => StoreError::NewerDatabase { path, found, known },
         source => StoreError::Migrate { path, source },

@@ -1,68 +1,80 @@
 //! Metrics: packed blocks of points, and a summary of each series kept up to date beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use crate::run::id::RunId;
-use crate::run::metric::{MetricKey, Point, Resolution, SeriesSummary};
+use crate::run::metric::{Direction, MetricKey, Point, Resolution, SeriesSummary};
 use crate::store::StoreError;
 use crate::store::blocks::{self, BLOCK_LEN};
 use crate::store::connect::Store;
 use crate::store::list::Selection;
 
+/// Rows that one statement inserts: each binds up to nine of the 32,766 values that SQLite takes.
+const MAX_ROWS: usize = 1_000;
+
 impl Store {
-    /// Adds points of single optimizer steps.
+    /// Adds points of single optimizer steps; a power cut may take those that no epoch was committed after.
     pub async fn append_step_points(&self, id: &RunId, points: &[(MetricKey, Point)]) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        append(&mut tx, id, Resolution::Step, points).await?;
+        let mut tx = self.write_relaxed().await?;
+        append(&mut tx, id, Resolution::Step, &by_series(points)).await?;
         Ok(tx.commit().await?)
     }
 
     /// Adds what was measured on the test split, at the epoch of the checkpoint that was measured.
     pub async fn add_test_points(&self, id: &RunId, points: &[(MetricKey, Point)]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        append(&mut tx, id, Resolution::Epoch, points).await?;
+        append(&mut tx, id, Resolution::Epoch, &by_series(points)).await?;
         Ok(tx.commit().await?)
     }
 
     /// Reads a series in the order it was written; empty when there is none.
     pub async fn points(&self, id: &RunId, key: MetricKey, resolution: Resolution) -> Result<Vec<Point>, StoreError> {
-        let blocks: Vec<Vec<u8>> = sqlx::query_scalar(
-            "SELECT data FROM point_blocks JOIN series ON series.id = point_blocks.series_id
-            WHERE run_id = $1 AND resolution = $2 AND name = $3 ORDER BY block",
-        )
-        .bind(id.as_str())
-        .bind(resolution_text(resolution))
-        .bind(key.to_string())
-        .fetch_all(&self.pool)
-        .await?;
-        let mut points = Vec::new();
-        for data in blocks {
-            points.extend(decode(&data, id, key)?);
-        }
-        Ok(points)
+        let mut tx = self.pool.begin().await?;
+        select_points(&mut tx, id, &key.to_string(), resolution).await
     }
 }
 
-/// Adds points to their series, making the series that are new.
-pub(crate) async fn append(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: &RunId,
-    resolution: Resolution,
-    points: &[(MetricKey, Point)],
-) -> Result<(), StoreError> {
+/// New points of one series.
+#[derive(Clone, Debug)]
+pub(crate) struct NewPoints {
+    pub name: String,
+    /// `None` where no value is better than another.
+    pub direction: Option<Direction>,
+    pub points: Vec<Point>,
+}
+
+/// Sorts the points of metrics into their series.
+pub(crate) fn by_series(points: &[(MetricKey, Point)]) -> Vec<NewPoints> {
     let mut by_key: BTreeMap<MetricKey, Vec<Point>> = BTreeMap::new();
     for (key, point) in points {
         by_key.entry(*key).or_default().push(*point);
     }
-    for (key, points) in by_key {
-        let (series_id, mut summary) = open_series(tx, id, key, resolution).await?;
-        for point in &points {
-            summary.push(point, key.direction());
-        }
-        update_summary(tx, series_id, &summary).await?;
-        append_to_blocks(tx, id, key, series_id, &points).await?;
+    let series = |(key, points): (MetricKey, Vec<Point>)| NewPoints {
+        name: key.to_string(),
+        direction: Some(key.direction()),
+        points,
+    };
+    by_key.into_iter().map(series).collect()
+}
+
+/// Adds points to their series, making the series that are new: three statements, however many series there are.
+pub(crate) async fn append(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+    resolution: Resolution,
+    series: &[NewPoints],
+) -> Result<(), StoreError> {
+    let mut stored = stored_series(tx, id, resolution).await?;
+    let mut grown = Vec::with_capacity(series.len());
+    for new in series.iter().filter(|new| !new.points.is_empty()) {
+        grown.push(grow(stored.remove(&new.name).unwrap_or_default(), new, id)?);
+    }
+    for grown in grown.chunks(MAX_ROWS) {
+        let ids = write_summaries(tx, id, resolution, grown).await?;
+        let blocks: Vec<_> = grown.iter().flat_map(|series| series.numbered_blocks(ids[series.name])).collect();
+        write_blocks(tx, &blocks).await?;
     }
     Ok(())
 }
@@ -73,27 +85,24 @@ pub(crate) async fn supersede_steps(
     id: &RunId,
     last_epoch: u32,
 ) -> Result<(), StoreError> {
-    let series: Vec<(i64, String)> =
-        sqlx::query_as("SELECT id, name FROM series WHERE run_id = $1 AND resolution = $2 ORDER BY id")
+    let names: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM series WHERE run_id = $1 AND resolution = $2 ORDER BY id")
             .bind(id.as_str())
             .bind(resolution_text(Resolution::Step))
             .fetch_all(&mut **tx)
             .await?;
-    for (series_id, name) in series {
-        let Some(key) = MetricKey::parse(&name) else { continue };
-        let blocks: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT data FROM point_blocks WHERE series_id = $1 ORDER BY block")
-                .bind(series_id)
-                .fetch_all(&mut **tx)
-                .await?;
-        let mut kept = Vec::new();
-        for block in blocks {
-            kept.extend(decode(&block, id, key)?.into_iter().filter(|point| point.epoch <= last_epoch));
-        }
+    for name in names {
+        let mut points = select_points(tx, id, &name, Resolution::Step).await?;
+        points.retain(|point| point.epoch <= last_epoch);
         // Its blocks go with it.
-        sqlx::query("DELETE FROM series WHERE id = $1").bind(series_id).execute(&mut **tx).await?;
-        let kept: Vec<(MetricKey, Point)> = kept.into_iter().map(|point| (key, point)).collect();
-        append(tx, id, Resolution::Step, &kept).await?;
+        sqlx::query("DELETE FROM series WHERE run_id = $1 AND resolution = $2 AND name = $3")
+            .bind(id.as_str())
+            .bind(resolution_text(Resolution::Step))
+            .bind(&name)
+            .execute(&mut **tx)
+            .await?;
+        let direction = MetricKey::parse(&name).map(MetricKey::direction);
+        append(tx, id, Resolution::Step, &[NewPoints { name, direction, points }]).await?;
     }
     Ok(())
 }
@@ -104,25 +113,47 @@ pub(crate) async fn summaries(
     selection: &Selection<'_>,
 ) -> Result<Vec<(String, String, SeriesSummary)>, StoreError> {
     let mut query = QueryBuilder::new(
-        "SELECT run_id, name, id, last_value, min_value, max_value, best_value, best_epoch, n_points
+        "SELECT run_id, name, last_value, min_value, max_value, best_value, best_epoch, n_points
         FROM (SELECT * FROM series WHERE resolution = 'epoch') AS epoch_series",
     );
     selection.push_where(&mut query, "run_id");
     let rows: Vec<SeriesRow> = query.build_query_as().fetch_all(&mut **tx).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let summary = row.summary();
-            (row.run_id, row.name, summary)
-        })
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.run_id, row.name, row.columns.summary())).collect())
+}
+
+/// Reads a series in the order it was written; empty when there is none.
+pub(crate) async fn select_points(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+    name: &str,
+    resolution: Resolution,
+) -> Result<Vec<Point>, StoreError> {
+    let blocks: Vec<Vec<u8>> = sqlx::query_scalar(
+        "SELECT data FROM point_blocks JOIN series ON series.id = point_blocks.series_id
+        WHERE run_id = $1 AND resolution = $2 AND name = $3 ORDER BY block",
+    )
+    .bind(id.as_str())
+    .bind(resolution_text(resolution))
+    .bind(name)
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut points = Vec::new();
+    for data in blocks {
+        points.extend(blocks::decode(&data).map_err(|reason| corrupt(id, name, reason))?);
+    }
+    Ok(points)
 }
 
 #[derive(sqlx::FromRow)]
 struct SeriesRow {
     run_id: String,
     name: String,
-    id: i64,
+    #[sqlx(flatten)]
+    columns: SummaryColumns,
+}
+
+#[derive(sqlx::FromRow)]
+struct SummaryColumns {
     last_value: Option<f64>,
     min_value: Option<f64>,
     max_value: Option<f64>,
@@ -131,7 +162,7 @@ struct SeriesRow {
     n_points: i64,
 }
 
-impl SeriesRow {
+impl SummaryColumns {
     /// SQLite stores NaN as NULL: in a series with points, a missing last value is NaN.
     fn summary(&self) -> SeriesSummary {
         let last = self.last_value.or((self.n_points > 0).then_some(f64::NAN));
@@ -146,96 +177,124 @@ impl SeriesRow {
     }
 }
 
-async fn open_series(
+/// A series as far as adding to it needs it: full blocks are never read or written again.
+#[derive(Debug, Default)]
+struct Stored {
+    summary: SeriesSummary,
+    /// The last block while it has room.
+    open_block: Option<Vec<u8>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct StoredRow {
+    name: String,
+    data: Option<Vec<u8>>,
+    #[sqlx(flatten)]
+    columns: SummaryColumns,
+}
+
+/// Reads the series that points are added to. Every block before the last is full, so a series' length says which is open.
+async fn stored_series(
     tx: &mut Transaction<'_, Sqlite>,
     id: &RunId,
-    key: MetricKey,
     resolution: Resolution,
-) -> Result<(i64, SeriesSummary), StoreError> {
-    sqlx::query(
-        "INSERT INTO series (run_id, resolution, name, n_points) VALUES ($1, $2, $3, 0)
-        ON CONFLICT (run_id, resolution, name) DO NOTHING",
+) -> Result<HashMap<String, Stored>, StoreError> {
+    let rows: Vec<StoredRow> = sqlx::query_as(
+        "SELECT name, data, last_value, min_value, max_value, best_value, best_epoch, n_points
+        FROM series LEFT JOIN point_blocks ON series_id = series.id AND block = n_points / $3
+        WHERE run_id = $1 AND resolution = $2",
     )
     .bind(id.as_str())
     .bind(resolution_text(resolution))
-    .bind(key.to_string())
-    .execute(&mut **tx)
+    .bind(BLOCK_LEN as i64)
+    .fetch_all(&mut **tx)
     .await?;
-    let row: SeriesRow = sqlx::query_as(
-        "SELECT run_id, name, id, last_value, min_value, max_value, best_value, best_epoch, n_points
-        FROM series WHERE run_id = $1 AND resolution = $2 AND name = $3",
-    )
-    .bind(id.as_str())
-    .bind(resolution_text(resolution))
-    .bind(key.to_string())
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok((row.id, row.summary()))
+    let stored = |row: StoredRow| (row.name, Stored { summary: row.columns.summary(), open_block: row.data });
+    Ok(rows.into_iter().map(stored).collect())
 }
 
-async fn update_summary(
-    tx: &mut Transaction<'_, Sqlite>,
-    series_id: i64,
-    summary: &SeriesSummary,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE series SET last_value = $2, min_value = $3, max_value = $4, best_value = $5,
-            best_epoch = $6, n_points = $7
-        WHERE id = $1",
-    )
-    .bind(series_id)
-    .bind(summary.last)
-    .bind(summary.min)
-    .bind(summary.max)
-    .bind(summary.best)
-    .bind(summary.best_epoch)
-    .bind(summary.n_points.cast_signed())
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+/// A series with new points: its summary, and the blocks to be written.
+#[derive(Debug)]
+struct Grown<'a> {
+    name: &'a str,
+    summary: SeriesSummary,
+    first_block: i64,
+    blocks: Vec<Vec<u8>>,
 }
 
-/// Fills the last block up and begins others behind it; full blocks are never touched again.
-async fn append_to_blocks(
+impl Grown<'_> {
+    fn numbered_blocks(&self, series_id: i64) -> impl Iterator<Item = (i64, i64, &[u8])> {
+        (self.first_block..).zip(&self.blocks).map(move |(block, data)| (series_id, block, data.as_slice()))
+    }
+}
+
+/// Fills the open block up and begins others behind it.
+fn grow<'a>(stored: Stored, new: &'a NewPoints, id: &RunId) -> Result<Grown<'a>, StoreError> {
+    let n_before = stored.summary.n_points as usize;
+    let mut points = match stored.open_block {
+        Some(data) => blocks::decode(&data).map_err(|reason| corrupt(id, &new.name, reason))?,
+        None => Vec::new(),
+    };
+    if points.len() != n_before % BLOCK_LEN {
+        let reason = format!("the last block has {} points, {} are expected", points.len(), n_before % BLOCK_LEN);
+        return Err(corrupt(id, &new.name, reason));
+    }
+    let mut summary = stored.summary;
+    for point in &new.points {
+        summary.push(point, new.direction);
+    }
+    points.extend_from_slice(&new.points);
+    let blocks = points.chunks(BLOCK_LEN).map(blocks::encode).collect();
+    Ok(Grown { name: &new.name, summary, first_block: (n_before / BLOCK_LEN) as i64, blocks })
+}
+
+/// Writes the series' summaries, and returns their ids by name.
+async fn write_summaries<'a>(
     tx: &mut Transaction<'_, Sqlite>,
     id: &RunId,
-    key: MetricKey,
-    series_id: i64,
-    points: &[Point],
-) -> Result<(), StoreError> {
-    let last: Option<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT block, data FROM point_blocks WHERE series_id = $1 ORDER BY block DESC LIMIT 1")
-            .bind(series_id)
-            .fetch_optional(&mut **tx)
-            .await?;
-    let (first_block, mut open) = match last {
-        Some((block, data)) => (block, decode(&data, id, key)?),
-        None => (0, Vec::new()),
-    };
-    open.extend_from_slice(points);
-    for (block, points) in (first_block..).zip(open.chunks(BLOCK_LEN)) {
-        sqlx::query(
-            "INSERT INTO point_blocks (series_id, block, data) VALUES ($1, $2, $3)
-            ON CONFLICT (series_id, block) DO UPDATE SET data = excluded.data",
-        )
-        .bind(series_id)
-        .bind(block)
-        .bind(blocks::encode(points))
-        .execute(&mut **tx)
-        .await?;
+    resolution: Resolution,
+    series: &[Grown<'a>],
+) -> Result<HashMap<String, i64>, StoreError> {
+    let mut query = QueryBuilder::new(
+        "INSERT INTO series (run_id, resolution, name, last_value, min_value, max_value, best_value, best_epoch, n_points) ",
+    );
+    query.push_values(series, |mut row, Grown { name, summary, .. }| {
+        row.push_bind(id.as_str()).push_bind(resolution_text(resolution)).push_bind(*name);
+        row.push_bind(summary.last).push_bind(summary.min).push_bind(summary.max);
+        row.push_bind(summary.best).push_bind(summary.best_epoch).push_bind(summary.n_points.cast_signed());
+    });
+    query.push(
+        " ON CONFLICT (run_id, resolution, name) DO UPDATE SET last_value = excluded.last_value,
+            min_value = excluded.min_value, max_value = excluded.max_value, best_value = excluded.best_value,
+            best_epoch = excluded.best_epoch, n_points = excluded.n_points
+        RETURNING name, id",
+    );
+    let ids: Vec<(String, i64)> = query.build_query_as().fetch_all(&mut **tx).await?;
+    Ok(ids.into_iter().collect())
+}
+
+/// Writes blocks, given as series, number and data.
+async fn write_blocks(tx: &mut Transaction<'_, Sqlite>, blocks: &[(i64, i64, &[u8])]) -> Result<(), StoreError> {
+    for blocks in blocks.chunks(MAX_ROWS) {
+        let mut query = QueryBuilder::new("INSERT INTO point_blocks (series_id, block, data) ");
+        query.push_values(blocks, |mut row, (series_id, block, data)| {
+            row.push_bind(*series_id).push_bind(*block).push_bind(*data);
+        });
+        query.push(" ON CONFLICT (series_id, block) DO UPDATE SET data = excluded.data");
+        query.build().execute(&mut **tx).await?;
     }
     Ok(())
 }
 
-fn decode(data: &[u8], id: &RunId, key: MetricKey) -> Result<Vec<Point>, StoreError> {
-    blocks::decode(data)
-        .map_err(|reason| StoreError::Corrupt { what: format!("the points of {key} of the run {id}"), reason })
+fn corrupt(id: &RunId, name: &str, reason: String) -> StoreError {
+    StoreError::Corrupt { what: format!("the points of {name} of the run {id}"), reason }
 }
 
 fn resolution_text(resolution: Resolution) -> &'static str {
     match resolution {
         Resolution::Epoch => "epoch",
         Resolution::Step => "step",
+        Resolution::System => "system",
     }
 }
 
@@ -317,6 +376,21 @@ mod tests {
             sqlx::query("UPDATE point_blocks SET data = x'0105'").execute(&store.pool).await.unwrap();
             let error = store.points(&id("A"), VALID_LOSS, Resolution::Step).await.unwrap_err();
             assert_eq!(error.to_string(), "read the points of valid.loss of the run A: 5 points do not fit in 0 bytes");
+        });
+    }
+
+    #[test]
+    fn points_are_not_added_behind_a_block_that_is_not_what_its_summary_says() {
+        wait(async {
+            let (_folder, store) = sample::store().await;
+            store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
+            let two = [(VALID_LOSS, point(1, 0.5)), (VALID_LOSS, point(2, 0.4))];
+            store.append_step_points(&id("A"), &two).await.unwrap();
+            sqlx::query("UPDATE series SET n_points = 1").execute(&store.pool).await.unwrap();
+            let error = store.append_step_points(&id("A"), &two).await.unwrap_err();
+            assert!(error.to_string().ends_with("the last block has 2 points, 1 are expected"), "{error}");
+            let kept = store.points(&id("A"), VALID_LOSS, Resolution::Step).await.unwrap();
+            assert_eq!(kept, two.map(|(_, point)| point));
         });
     }
 }

@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::cli::failure::Failure;
 use crate::run::id::RunId;
+use crate::run::metric::MetricKey;
 use crate::run::summary::RunSummary;
 use crate::settings::{Home, host};
 use crate::store::StoreError;
@@ -65,6 +66,14 @@ impl Context {
     pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, Failure> {
         match self.existing_store()? {
             Some(store) => Ok(self.wait(store.list_runs(filter, &self.observer()))?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Runs, newest first, with these metrics alone.
+    pub fn list_results(&self, filter: &RunFilter, metrics: &[MetricKey]) -> Result<Vec<RunSummary>, Failure> {
+        match self.existing_store()? {
+            Some(store) => Ok(self.wait(store.list_results(filter, metrics, &self.observer()))?),
             None => Ok(Vec::new()),
         }
     }

@@ -27,10 +27,10 @@ pub(crate) struct ListArgs {
 
 pub(crate) fn list(args: &ListArgs, context: &Context) -> Result<(), Failure> {
     let filter = RunFilter { experiment: args.experiment.clone(), tag: args.tag.clone(), limit: args.limit };
-    let runs = context.list_runs(&filter)?;
     if args.json {
-        output::print_json(&json::list(&runs))
+        output::print_json(&json::list(&context.list_runs(&filter)?))
     } else {
+        let runs = context.list_results(&filter, &report::METRICS)?;
         output::print(&report::list(&runs, output::width()))
     }
 }

@@ -12,6 +12,9 @@ const VALID_ACCURACY: MetricKey = MetricKey::new(Split::Valid, Measure::Accuracy
 const VALID_LOSS: MetricKey = MetricKey::new(Split::Valid, Measure::Loss);
 const TEST_ACCURACY: MetricKey = MetricKey::new(Split::Test, Measure::Accuracy);
 
+/// The metrics that [`list`] shows; it needs no parameters and no tags.
+pub const METRICS: [MetricKey; 3] = [VALID_ACCURACY, VALID_LOSS, TEST_ACCURACY];
+
 /// Narrowest a name may become while there is another column to give up.
 const READABLE_NAME: usize = 18;
 const LEAST_NAME: usize = 8;

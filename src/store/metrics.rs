@@ -9,7 +9,7 @@ use crate::run::metric::{Direction, MetricKey, Point, Resolution, SeriesSummary}
 use crate::store::StoreError;
 use crate::store::blocks::{self, BLOCK_LEN};
 use crate::store::connect::Store;
-use crate::store::list::Selection;
+use crate::store::list::{Parts, Selection};
 
 /// Rows that one statement inserts: each binds up to nine of the 32,766 values that SQLite takes.
 const MAX_ROWS: usize = 1_000;
@@ -111,11 +111,21 @@ pub(crate) async fn supersede_steps(
 pub(crate) async fn summaries(
     tx: &mut Transaction<'_, Sqlite>,
     selection: &Selection<'_>,
+    parts: Parts<'_>,
 ) -> Result<Vec<(String, String, SeriesSummary)>, StoreError> {
     let mut query = QueryBuilder::new(
         "SELECT run_id, name, last_value, min_value, max_value, best_value, best_epoch, n_points
-        FROM (SELECT * FROM series WHERE resolution = 'epoch') AS epoch_series",
+        FROM (SELECT * FROM series WHERE resolution = 'epoch'",
     );
+    if let Parts::Metrics(keys) = parts {
+        query.push(" AND name IN (");
+        let mut names = query.separated(", ");
+        keys.iter().for_each(|key| {
+            names.push_bind(key.to_string());
+        });
+        query.push(")");
+    }
+    query.push(") AS epoch_series");
     selection.push_where(&mut query, "run_id");
     let rows: Vec<SeriesRow> = query.build_query_as().fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.run_id, row.name, row.columns.summary())).collect())

@@ -150,3 +150,26 @@ fn a_run_that_ends_while_it_is_listed_is_never_shown_as_crashed() {
     });
     writer.join().unwrap();
 }
+
+#[test]
+fn results_are_runs_with_the_metrics_asked_for_and_nothing_else() {
+    wait(async {
+        let (folder, store) = sample::store().await;
+        for name in ["A", "B"] {
+            store.create_run(&sample::new_run(name, "owl", 0)).await.unwrap();
+            let points = [(VALID_LOSS, point(1, 0.5)), (VALID_ACCURACY, point(1, 0.9))];
+            store.commit_epoch(&id(name), 1, &points, &checkpoint(1), None).await.unwrap();
+            store.finish_run(&id(name), &Ending::Finished, 5).await.unwrap();
+        }
+        let observer = observer(folder.path(), 0);
+        let whole = store.list_runs(&RunFilter::default(), &observer).await.unwrap();
+        let results = store.list_results(&RunFilter::default(), &[VALID_LOSS], &observer).await.unwrap();
+        assert_eq!(results.len(), 2);
+        for (result, whole) in results.iter().zip(&whole) {
+            assert_eq!((&result.name, result.state, result.ended_at_ms), (&whole.name, whole.state, Some(5)));
+            assert_eq!(result.metrics.keys().collect::<Vec<_>>(), ["valid.loss"]);
+            assert_eq!(result.metrics["valid.loss"], whole.metrics["valid.loss"]);
+            assert!(result.params.is_empty() && result.tags.is_empty() && !whole.params.is_empty());
+        }
+    });
+}

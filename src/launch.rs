@@ -5,22 +5,24 @@ pub mod environment;
 mod going_on;
 pub mod keep;
 pub mod panics;
+pub mod record;
 mod split_file;
+mod system;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::launch::commit::{Committer, now_ms};
+use crate::launch::commit::now_ms;
 use crate::launch::going_on::GoingOn;
 use crate::launch::keep::Committed;
+use crate::launch::record::Recorder;
 use crate::report::curve::{self, RunSeries};
 use crate::report::plot;
-use crate::run::detail::Artifact;
+use crate::run::detail::{Artifact, RecordingCosts};
 use crate::run::event::Event;
 use crate::run::id::{RunId, made_up_name};
 use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
@@ -44,10 +46,7 @@ use crate::train::session::{ResumePoint, Session};
 use crate::train::{Completion, TrainError};
 
 /// Events that may wait for the store; the training thread waits when there are more.
-const QUEUE_LEN: usize = 256;
-
-/// A sign of life this often; readers on other hosts call a run crashed after 15 s without one.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+pub const QUEUE_LEN: usize = 256;
 
 /// What is to be run, and where.
 #[derive(Clone, Debug)]
@@ -177,24 +176,35 @@ fn conduct(
     let Conduct { launch, runtime, store, started, .. } = conduct;
     watcher.started(started);
     let span = tracing::info_span!("run", id = %started.id, name = %started.name);
+    let (sender, receiver) = sync_channel(QUEUE_LEN);
+    let events = Events::new(sender);
+    let waits = events.waits();
     let (recorded, ending) = span.in_scope(|| {
-        let (trainer, events) = spawn(launch, &started.run_dir, resume, span.clone());
-        let recorded = runtime.block_on(record(conduct, committed, &events, watcher));
-        drop(events);
+        let trainer = spawn(launch, &started.run_dir, resume, events, span.clone());
+        let (spec, device_class, stop) = (&launch.plan.spec, launch.device.class, &launch.stop);
+        let recorder = Recorder { store, run: started, spec, device_class, stop, committed };
+        let recorded = runtime.block_on(recorder.record(&receiver, watcher));
+        drop(receiver);
         (recorded, ending(trainer))
     });
     watcher.ended();
     // Before anything else is written: they may be what fills the disk.
     remove_partial_checkpoints(&started.run_dir);
-    if let Err(error) = recorded {
-        // The store failed once, but the ending is worth another try: without it the run shows as crashed.
-        let failed = Ending::Failed(recording_error(&error, &ending));
-        let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
-        return Err(error.into());
-    }
+    let n_system_dropped = match recorded {
+        Ok(n_system_dropped) => n_system_dropped,
+        Err(error) => {
+            // The store failed once, but the ending is worth another try: without it the run shows as crashed.
+            let failed = Ending::Failed(recording_error(&error, &ending));
+            let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
+            return Err(error.into());
+        }
+    };
     if let Err(error) = runtime.block_on(draw_curves(store, started)) {
         tracing::warn!(%error, "the curves were not drawn");
     }
+    let (n_waits, waited_us, longest_wait_us) = (waits.n(), waits.total_us(), waits.longest_us());
+    let costs = RecordingCosts { n_waits, waited_us, longest_wait_us, n_system_dropped };
+    runtime.block_on(store.add_recording_costs(&started.id, &costs))?;
     runtime.block_on(store.finish_run(&started.id, &ending, now_ms()))?;
     runtime.block_on(store.clone().close());
     tracing::info!(?ending, "run ended");
@@ -244,22 +254,14 @@ fn spawn(
     launch: &Launch<'_>,
     run_dir: &Path,
     resume: Option<ResumePoint>,
+    events: Events,
     span: tracing::Span,
-) -> (Trainer, Receiver<Event>) {
-    let (sender, events) = sync_channel(QUEUE_LEN);
+) -> Trainer {
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
     let (resources, stop) = (launch.resources, launch.stop.clone());
-    let trainer = thread::spawn(move || {
+    thread::spawn(move || {
         let _span = span.entered();
-        let session = Session {
-            plan: &plan,
-            device: &device,
-            run_dir: &run_dir,
-            resources,
-            events: Events::new(sender),
-            stop,
-            resume,
-        };
+        let session = Session { plan: &plan, device: &device, run_dir: &run_dir, resources, events, stop, resume };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),
             Err(payload) => Err(RunError {
@@ -268,8 +270,7 @@ fn spawn(
                 place: panics::take_place(thread::current().id()),
             }),
         }
-    });
-    (trainer, events)
+    })
 }
 
 fn run_error(error: &TrainError) -> RunError {
@@ -293,61 +294,6 @@ fn ending(trainer: Trainer) -> Ending {
         Ok(Ok(Completion::Stopped)) => Ending::Stopped,
         Ok(Err(error)) => Ending::Failed(error),
         Err(payload) => Ending::Failed(RunError { message: panic::text(&*payload), cause: None, place: None }),
-    }
-}
-
-/// Drains the events into the store until the training thread has ended.
-///
-/// A failing write raises the stop flag; what the training still tells is then dropped.
-async fn record(
-    conduct: &Conduct<'_>,
-    committed: Vec<Committed>,
-    events: &Receiver<Event>,
-    watcher: &mut dyn Watcher,
-) -> Result<(), StoreError> {
-    let Conduct { launch, store, started, .. } = conduct;
-    let mut committer = Committer::new(store, started, &launch.plan.spec, launch.device.class);
-    committer.committed = committed;
-    let mut last_beat = Instant::now();
-    let mut failed = None;
-    loop {
-        let received = events.recv_timeout(HEARTBEAT / 2);
-        if failed.is_none() {
-            let written = async {
-                if let Ok(event) = &received {
-                    watcher.event(event);
-                    if let Some(points) = committer.take(event.clone()).await? {
-                        watcher.committed(&points);
-                        log_points(&points);
-                    }
-                }
-                if last_beat.elapsed() >= HEARTBEAT {
-                    store.heartbeat(&started.id, now_ms()).await?;
-                    committer.flush().await?;
-                    last_beat = Instant::now();
-                }
-                Ok(())
-            };
-            failed = written.await.err();
-            if failed.is_some() {
-                launch.stop.raise();
-            }
-        }
-        if matches!(received, Err(RecvTimeoutError::Disconnected)) {
-            break;
-        }
-    }
-    match failed {
-        Some(error) => Err(error),
-        None => committer.flush().await,
-    }
-}
-
-fn log_points(points: &[(MetricKey, Point)]) {
-    let epoch = points.first().map_or(0, |(_, point)| point.epoch);
-    let _span = tracing::info_span!("epoch", epoch).entered();
-    for (key, point) in points {
-        tracing::info!(metric = %key, value = point.value, n = point.n_samples, step = point.step, "measured");
     }
 }
 

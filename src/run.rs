@@ -10,3 +10,4 @@ pub mod metric;
 pub mod panic;
 pub mod stop;
 pub mod summary;
+pub mod system;

@@ -18,6 +18,7 @@ pub mod resume;
 pub mod runs;
 #[cfg(test)]
 mod sample;
+mod system;
 
 use std::path::PathBuf;
 

@@ -17,6 +17,9 @@ use crate::store::connect::Store;
 /// Images left out are written in groups: there may be very many.
 const SKIPPED_GROUP: usize = 256;
 
+/// Points of single steps are held back no further: a training that sends them faster than they can be written waits.
+const STEP_GROUP: usize = 4 * 1024;
+
 /// Writes one run's events.
 pub(crate) struct Committer<'a> {
     pub store: &'a Store,
@@ -77,7 +80,12 @@ impl<'a> Committer<'a> {
                 self.model = Some(facts);
                 self.set_fingerprint().await?;
             }
-            Event::StepPoints(points) => self.step_points.extend(points),
+            Event::StepPoints(points) => {
+                self.step_points.extend(points);
+                if self.step_points.len() >= STEP_GROUP {
+                    self.flush().await?;
+                }
+            }
             Event::EpochMeasured { epoch, points } => {
                 self.pending.entry(epoch).or_default().points = Some(points);
                 return self.commit(epoch).await;

@@ -1,12 +1,15 @@
 //! Everything recorded about one run, as the text of `xp show`.
 
+use std::collections::BTreeMap;
+
 use crate::report::compare::value_text;
 use crate::report::number::{ABSENT, bytes_text, count_text, metric_text};
 use crate::report::table::{Alignment, Column, pairs, table, wrapped};
 use crate::report::time::{duration_text, second_text};
-use crate::run::detail::{CheckpointRecord, RunDetail};
+use crate::run::detail::{CheckpointRecord, RecordingCosts, RunDetail, SystemSeries};
 use crate::run::event::{DataFacts, ModelFacts, TrainedFacts};
 use crate::run::summary::RunSummary;
+use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES, gpu_memory_bytes, gpu_percent};
 
 /// More skipped images than this are only counted; the JSON has them all.
 const SHOWN_SKIPPED: usize = 10;
@@ -58,6 +61,8 @@ fn head(detail: &RunDetail) -> Vec<(String, String)> {
         None => rows.push(row("last seen", &format!("{} UTC", second_text(summary.heartbeat_at_ms)))),
     }
     rows.push(row("time", &duration_text(summary.duration_ms())));
+    rows.extend(used(&detail.system).map(|used| row("used", &used)));
+    rows.extend(detail.recording.as_ref().and_then(costs).map(|costs| row("recording", &costs)));
     rows.push(row("host", &format!("{}, process {}", detail.host, detail.pid)));
     if !summary.tags.is_empty() {
         rows.push(row("tags", &summary.tags.join(", ")));
@@ -65,6 +70,36 @@ fn head(detail: &RunDetail) -> Vec<(String, String)> {
     let hashes = [("fingerprint", &summary.fingerprint), ("group", &summary.group)];
     rows.extend(hashes.iter().filter_map(|(name, hash)| Some(row(name, shortened(hash.as_ref()?)))));
     rows
+}
+
+/// The process' highest memory and its mean share of the cores, as far as they were looked at; the GPUs' likewise.
+fn used(system: &BTreeMap<String, SystemSeries>) -> Option<String> {
+    let bytes = |name: &str| Some(bytes_text(system.get(name)?.summary.max? as u64));
+    let percent = |name: &str| Some(format!("{:.0}%", system.get(name)?.mean?));
+    let mut parts = vec![
+        bytes(PROCESS_MEMORY_BYTES).map(|peak| format!("{peak} of memory at most")),
+        percent(PROCESS_CPU_PERCENT).map(|mean| format!("{mean} of the CPU on average")),
+    ];
+    for index in (0..).take_while(|&index| system.contains_key(&gpu_percent(index))) {
+        parts.push(percent(&gpu_percent(index)).map(|mean| format!("GPU {index} {mean}")));
+        parts.push(bytes(&gpu_memory_bytes(index)));
+    }
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// What there is to say of the recording itself; nothing when it cost and lost nothing.
+fn costs(costs: &RecordingCosts) -> Option<String> {
+    let ms = |us: u64| metric_text("", Some(us as f64 / 1000.0));
+    let mut parts = Vec::new();
+    if costs.n_waits > 0 {
+        let (n, total, longest) = (count_text(costs.n_waits), ms(costs.waited_us), ms(costs.longest_wait_us));
+        parts.push(format!("training waited for it {n} times, {total} ms in all, {longest} ms at most"));
+    }
+    if costs.n_system_dropped > 0 {
+        parts.push(format!("{} looks at the machine dropped", count_text(costs.n_system_dropped)));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn error(summary: &RunSummary, width: usize) -> String {
@@ -216,6 +251,7 @@ fn shortened(hash: &str) -> &str {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use crate::run::metric::SeriesSummary;
     use crate::run::summary::{RunError, ShownState, State};
 
     #[test]
@@ -227,6 +263,7 @@ mod tests {
           created      2026-11-24 10:52:07 UTC
           ended        2026-11-24 10:53:39 UTC
           time         1 m 32 s
+          used         163.0 MiB of memory at most, 75% of the CPU on average
           host         workstation, process 4711
           tags         first
           fingerprint  f0f1f2f3f4f5
@@ -316,5 +353,30 @@ mod tests {
         for title in ["metrics", "checkpoints", "data", "model"] {
             assert!(!text.contains(&format!("\n{title}\n")), "{title}: {text}");
         }
+    }
+
+    #[test]
+    fn a_recording_is_told_where_it_cost_or_lost_something() {
+        assert_eq!(costs(&RecordingCosts::default()), None);
+        let waited = RecordingCosts { n_waits: 1_200, waited_us: 48_300, longest_wait_us: 950, n_system_dropped: 0 };
+        let text = costs(&waited).unwrap();
+        assert_eq!(text, "training waited for it 1,200 times, 48.30 ms in all, 0.9500 ms at most");
+        let dropped = RecordingCosts { n_system_dropped: 3, ..RecordingCosts::default() };
+        assert_eq!(costs(&dropped).unwrap(), "3 looks at the machine dropped");
+    }
+
+    #[test]
+    fn gpus_are_told_one_by_one() {
+        let of = |max: f64, mean| SystemSeries {
+            summary: SeriesSummary { max: Some(max), ..SeriesSummary::default() },
+            mean: Some(mean),
+        };
+        let system = BTreeMap::from([
+            (gpu_percent(0), of(99.0, 81.4)),
+            (gpu_memory_bytes(0), of(3.0 * 1024.0 * 1024.0 * 1024.0, 1.0)),
+            (gpu_percent(1), of(0.0, 0.0)),
+        ]);
+        assert_eq!(used(&system).unwrap(), "GPU 0 81%, 3.0 GiB, GPU 1 0%");
+        assert_eq!(used(&BTreeMap::new()), None);
     }
 }

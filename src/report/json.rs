@@ -2,11 +2,13 @@
 //!
 //! Times are RFC 3339 in UTC, durations seconds; NaN and infinities, which JSON has no numbers for, are strings.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Number, Value, json};
 
 use crate::report::number::unbounded_text;
 use crate::report::time::rfc3339_text;
-use crate::run::detail::{Artifact, CheckpointRecord, RunDetail};
+use crate::run::detail::{Artifact, CheckpointRecord, RecordingCosts, RunDetail, SystemSeries};
 use crate::run::event::{DataFacts, ModelFacts, SkippedInput};
 use crate::run::metric::SeriesSummary;
 use crate::run::summary::RunSummary;
@@ -84,9 +86,34 @@ fn detail_object(detail: &RunDetail) -> Map<String, Value> {
         "skipped": detail.skipped.iter().map(skipped).collect::<Vec<_>>(),
         "warnings": warnings.collect::<Vec<_>>(),
         "artifacts": detail.artifacts.iter().map(artifact).collect::<Vec<_>>(),
+        "system": system(&detail.system),
+        "recording": detail.recording.as_ref().map(recording),
         "spec": spec(&detail.resolved_json),
         "spec_yaml": detail.spec_yaml,
     }))
+}
+
+fn system(system: &BTreeMap<String, SystemSeries>) -> Value {
+    let series = |series: &SystemSeries| {
+        let summary = &series.summary;
+        json!({
+            "mean": number(series.mean),
+            "min": number(summary.min),
+            "max": number(summary.max),
+            "last": number(summary.last),
+            "n": summary.n_points,
+        })
+    };
+    system.iter().map(|(name, of)| (name.clone(), series(of))).collect::<Map<_, _>>().into()
+}
+
+fn recording(costs: &RecordingCosts) -> Value {
+    json!({
+        "n_waits": costs.n_waits,
+        "waited_s": costs.waited_us as f64 / 1e6,
+        "longest_wait_s": costs.longest_wait_us as f64 / 1e6,
+        "n_system_dropped": costs.n_system_dropped,
+    })
 }
 
 fn data(data: &DataFacts) -> Value {
@@ -220,6 +247,10 @@ mod tests {
         assert_eq!(value["model"]["n_trained_parameters"], 12_810);
         assert_eq!(value["checkpoints"][1]["monitor_value"], Value::Null);
         assert_eq!(value["skipped"].as_array().unwrap().len(), 12);
+        let memory = json!({ "mean": 150e6, "min": 130e6, "max": 170_917_888.0, "last": 150e6, "n": 3 });
+        assert_eq!(value["system"]["system.process_memory_bytes"], memory);
+        let recording = json!({ "n_waits": 0, "waited_s": 0.0, "longest_wait_s": 0.0, "n_system_dropped": 0 });
+        assert_eq!(value["recording"], recording);
         assert_eq!(value["events"][1], json!({ "at": "2026-11-24T10:53:39.650Z", "state": "finished" }));
     }
 

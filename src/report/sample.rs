@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::run::detail::{Artifact, CheckpointRecord, RunDetail, RunWarning, StateChange};
+use crate::run::detail::{
+    Artifact, CheckpointRecord, RecordingCosts, RunDetail, RunWarning, StateChange, SystemSeries,
+};
 use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, SplitFacts, TrainedFacts};
 use crate::run::id::RunId;
 use crate::run::metric::{Direction, Point, SeriesSummary, Split};
 use crate::run::summary::{RunSummary, ShownState, State};
+use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES};
 
 /// 2026-11-24 10:52:07.250 UTC.
 pub(crate) const CREATED_AT_MS: i64 = 1_795_517_527_250;
@@ -85,7 +88,18 @@ pub(crate) fn detail() -> RunDetail {
             n_bytes: 130_181,
             hash: "abcdef0123456789".to_owned(),
         }],
+        system: BTreeMap::from([
+            (PROCESS_CPU_PERCENT.to_owned(), system_series([60.0, 90.0, 75.0], 75.0)),
+            (PROCESS_MEMORY_BYTES.to_owned(), system_series([130e6, 170_917_888.0, 150e6], 150e6)),
+        ]),
+        recording: Some(RecordingCosts::default()),
     }
+}
+
+fn system_series(values: [f64; 3], mean: f64) -> SystemSeries {
+    let mut summary = SeriesSummary::default();
+    points(&values).iter().for_each(|point| summary.push(point, None));
+    SystemSeries { summary, mean: Some(mean) }
 }
 
 fn data() -> DataFacts {

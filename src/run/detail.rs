@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, TrainedFacts};
+use crate::run::metric::SeriesSummary;
 use crate::run::summary::{RunSummary, State};
 
 /// A run with all that its summary leaves out, its points aside.
@@ -29,6 +30,10 @@ pub struct RunDetail {
     pub skipped: Vec<SkippedInput>,
     pub warnings: Vec<RunWarning>,
     pub artifacts: Vec<Artifact>,
+    /// What the machine was doing meanwhile, by [`crate::run::system`]'s names.
+    pub system: BTreeMap<String, SystemSeries>,
+    /// `None` until it ends.
+    pub recording: Option<RecordingCosts>,
 }
 
 /// A run entered this state at this time.
@@ -65,4 +70,23 @@ pub struct Artifact {
     pub n_bytes: u64,
     /// blake3 of its bytes.
     pub hash: String,
+}
+
+/// What one measure of the machine came to over a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SystemSeries {
+    pub summary: SeriesSummary,
+    /// Of the values that are numbers; `None` while there is none.
+    pub mean: Option<f64>,
+}
+
+/// What recording a run cost its training, and what was lost on the way; added up over its resumptions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordingCosts {
+    /// Events that found the queue full, so that the training waited for the store.
+    pub n_waits: u64,
+    pub waited_us: u64,
+    pub longest_wait_us: u64,
+    /// Looks at the machine that found their queue full and were dropped.
+    pub n_system_dropped: u64,
 }

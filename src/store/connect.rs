@@ -311,7 +311,7 @@ mod tests {
             let error = Store::open(&folder.path().join("xp.db")).await.unwrap_err();
             let StoreError::NewerDatabase { found, known, .. } = error else { panic!("{error}") };
             assert_eq!(found, 99990101000000);
-            assert_eq!(known, 20261124000000);
+            assert_eq!(known, 20261125000000);
         });
     }
 

@@ -9,7 +9,7 @@ use crate::run::id::RunId;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
 use crate::store::runs::state_from_text;
-use crate::store::{StoreError, artifacts, checkpoints, facts};
+use crate::store::{StoreError, artifacts, checkpoints, facts, system};
 
 impl Store {
     /// Reads a run with everything but its points.
@@ -38,6 +38,8 @@ impl Store {
             skipped: facts::skipped(&mut tx, id).await?,
             warnings: facts::warnings(&mut tx, id).await?,
             artifacts: artifacts::select(&mut tx, id).await?,
+            system: system::series(&mut tx, id).await?,
+            recording: system::costs(&mut tx, id).await?,
         })
     }
 }

@@ -154,6 +154,23 @@ pub(crate) async fn select_points(
     Ok(points)
 }
 
+/// Reads the summaries of one run's series of a resolution, by name.
+pub(crate) async fn select_summaries(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+    resolution: Resolution,
+) -> Result<BTreeMap<String, SeriesSummary>, StoreError> {
+    let rows: Vec<SeriesRow> = sqlx::query_as(
+        "SELECT run_id, name, last_value, min_value, max_value, best_value, best_epoch, n_points
+        FROM series WHERE run_id = $1 AND resolution = $2",
+    )
+    .bind(id.as_str())
+    .bind(resolution_text(resolution))
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.columns.summary())).collect())
+}
+
 #[derive(sqlx::FromRow)]
 struct SeriesRow {
     run_id: String,

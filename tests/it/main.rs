@@ -5,11 +5,13 @@
 mod cli_augment;
 mod cli_check;
 mod cli_run;
+mod concurrency;
 mod freezing;
 mod golden;
 mod hostile_images;
 mod kills;
 mod layers;
+mod old_home;
 mod readme;
 mod resume;
 mod sources;

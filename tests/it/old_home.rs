@@ -1,0 +1,69 @@
+//! Homes that an earlier xp wrote: they open, their schema is brought up to date, and they say what they said.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+use serde_json::Value;
+use xp::run::metric::{Measure, MetricKey, Resolution, Split};
+use xp::store::connect::Store;
+
+use crate::support::Place;
+
+const OLD_SCHEMA: i64 = 20261124000000;
+
+/// What the earlier xp said of the home it wrote.
+fn told_then() -> Value {
+    serde_json::from_str(include_str!("../fixtures/old_home.json")).unwrap()
+}
+
+fn unpack(home: &Path) {
+    let mut database = Vec::new();
+    GzDecoder::new(&include_bytes!("../fixtures/old_home.db.gz")[..]).read_to_end(&mut database).unwrap();
+    fs::create_dir_all(home).unwrap();
+    fs::write(home.join("xp.db"), database).unwrap();
+}
+
+fn schema(home: &Path) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(home.join("xp.db"));
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&pool).await.unwrap()
+    })
+}
+
+/// Keys may be added to what is told, and none may be lost or changed.
+fn check(place: &Place) {
+    let then = told_then();
+    assert_eq!(place.json(&["list", "--json"]), then["list"]);
+    for (name, then) in then["show"].as_object().unwrap() {
+        let now = place.json(&["show", name, "--json"]);
+        for (key, then) in then.as_object().unwrap() {
+            assert_eq!(now[key], *then, "{key} of {name}");
+        }
+    }
+}
+
+#[test]
+fn a_home_of_the_first_schema_is_brought_up_to_date_and_says_the_same() {
+    let place = Place::new();
+    let home = place.path(".xp");
+    unpack(&home);
+    assert_eq!(schema(&home), OLD_SCHEMA);
+    check(&place);
+    assert!(schema(&home) > OLD_SCHEMA);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::open_existing(&home.join("xp.db")).await.unwrap().unwrap();
+        let id = store.find_run("first").await.unwrap();
+        let key = MetricKey::new(Split::Train, Measure::Loss);
+        let n_points = async |resolution| store.points(&id, key, resolution).await.unwrap().len();
+        assert_eq!([n_points(Resolution::Epoch).await, n_points(Resolution::Step).await], [3, 9]);
+        assert_eq!(store.integrity_check().await.unwrap(), [""; 0]);
+    });
+    let run = place.xp(&["run", "spec.yaml", "--name", "third", "--set", "epochs=1"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(place.json(&["list", "--json"])["runs"].as_array().unwrap().len(), 3);
+}

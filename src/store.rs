@@ -20,6 +20,7 @@ pub mod runs;
 mod sample;
 mod system;
 
+pub mod sqlite;
 use std::path::PathBuf;
 
 use crate::run::id::RunId;

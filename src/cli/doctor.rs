@@ -8,6 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::spec::short_forms::DeviceChoice;
 use crate::store::connect::Store;
+use crate::store::sqlite::{self, MIN_VERSION};
 use crate::train::device;
 
 /// Check what a run needs: the home folder, the database, the devices.
@@ -32,6 +33,7 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> Result<(), Failure
         Check { name: "device", found: device(), good: true },
         Check { name: "git", found: git(), good: true },
     ];
+    checks.push(sqlite(context));
     checks.push(home(context));
     checks.extend(database(context));
     let n_bad = checks.iter().filter(|check| !check.good).count();
@@ -68,6 +70,18 @@ fn git() -> String {
 }
 
 /// Whether a run's folder could be made here; makes nothing that stays.
+fn sqlite(context: &Context) -> Check {
+    match context.wait(sqlite::version()) {
+        Ok(version) if version >= MIN_VERSION => Check { name: "sqlite", found: version.to_string(), good: true },
+        Ok(version) => {
+            let found =
+                format!("{version}, which can damage a database that two processes write; {MIN_VERSION} cannot");
+            Check { name: "sqlite", found, good: false }
+        }
+        Err(error) => Check { name: "sqlite", found: error.to_string(), good: false },
+    }
+}
+
 fn home(context: &Context) -> Check {
     let path = &context.home.path;
     let nearest = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);

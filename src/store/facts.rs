@@ -92,14 +92,17 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Records something the user should know and that does not stop the run.
+    /// Records something the user should know and that does not stop the run; what is recorded already is not again.
     pub async fn add_warning(&self, id: &RunId, text: &str, at_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO run_warnings (run_id, at_ms, text) VALUES ($1, $2, $3)")
-            .bind(id.as_str())
-            .bind(at_ms)
-            .bind(text)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO run_warnings (run_id, at_ms, text)
+            SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM run_warnings WHERE run_id = $1 AND text = $3)",
+        )
+        .bind(id.as_str())
+        .bind(at_ms)
+        .bind(text)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 }

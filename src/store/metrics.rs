@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use crate::run::id::RunId;
-use crate::run::metric::{Direction, MetricKey, Point, Resolution, SeriesSummary};
+use crate::run::metric::{Direction, MetricKey, Point, Resolution, SeriesSummary, Split};
 use crate::store::StoreError;
 use crate::store::blocks::{self, BLOCK_LEN};
 use crate::store::connect::Store;
@@ -85,24 +85,45 @@ pub(crate) async fn supersede_steps(
     id: &RunId,
     last_epoch: u32,
 ) -> Result<(), StoreError> {
+    retain(tx, id, Resolution::Step, |_| true, |_, point| point.epoch <= last_epoch).await
+}
+
+/// Forgets all but the first points of the test's series, and what the others added to their summaries.
+pub(crate) async fn supersede_tests(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+    n_kept: usize,
+) -> Result<(), StoreError> {
+    retain(tx, id, Resolution::Epoch, |key| key.split == Split::Test, |place, _| place < n_kept).await
+}
+
+/// Writes series anew with those of their points that stay, by their place and themselves.
+async fn retain(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+    resolution: Resolution,
+    concerns: impl Fn(MetricKey) -> bool,
+    stays: impl Fn(usize, &Point) -> bool,
+) -> Result<(), StoreError> {
     let names: Vec<String> =
         sqlx::query_scalar("SELECT name FROM series WHERE run_id = $1 AND resolution = $2 ORDER BY id")
             .bind(id.as_str())
-            .bind(resolution_text(Resolution::Step))
+            .bind(resolution_text(resolution))
             .fetch_all(&mut **tx)
             .await?;
     for name in names {
-        let mut points = select_points(tx, id, &name, Resolution::Step).await?;
-        points.retain(|point| point.epoch <= last_epoch);
+        let Some(key) = MetricKey::parse(&name).filter(|key| concerns(*key)) else { continue };
+        let points = select_points(tx, id, &name, resolution).await?;
+        let kept = points.into_iter().enumerate().filter(|(place, point)| stays(*place, point));
+        let points: Vec<Point> = kept.map(|(_, point)| point).collect();
         // Its blocks go with it.
         sqlx::query("DELETE FROM series WHERE run_id = $1 AND resolution = $2 AND name = $3")
             .bind(id.as_str())
-            .bind(resolution_text(Resolution::Step))
+            .bind(resolution_text(resolution))
             .bind(&name)
             .execute(&mut **tx)
             .await?;
-        let direction = MetricKey::parse(&name).map(MetricKey::direction);
-        append(tx, id, Resolution::Step, &[NewPoints { name, direction, points }]).await?;
+        append(tx, id, resolution, &[NewPoints { name, direction: Some(key.direction()), points }]).await?;
     }
     Ok(())
 }

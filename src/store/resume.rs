@@ -8,7 +8,7 @@ use crate::run::id::RunId;
 use crate::run::summary::State;
 use crate::store::StoreError;
 use crate::store::connect::Store;
-use crate::store::runs::{insert_event, recorded_state, require_a_row};
+use crate::store::runs::{insert_event, require_a_row};
 use crate::store::{metrics, params};
 
 /// Who goes on with a run, and with what.
@@ -30,13 +30,13 @@ impl Store {
     pub async fn resume_run(&self, resumption: &Resumption) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let id = resumption.id.as_str();
-        if recorded_state(&mut tx, &resumption.id).await? != State::Finished {
-            // Whatever was tested will be tested again; a finished run's test stands beside the one to come.
-            sqlx::query("DELETE FROM series WHERE run_id = $1 AND resolution = 'epoch' AND name LIKE 'test.%'")
+        // What a stretch tested that never finished will be tested again; the tests of those that did stay.
+        let n_finished: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM run_events WHERE run_id = $1 AND state = 'finished'")
                 .bind(id)
-                .execute(&mut *tx)
+                .fetch_one(&mut *tx)
                 .await?;
-        }
+        metrics::supersede_tests(&mut tx, &resumption.id, n_finished as usize).await?;
         let done = sqlx::query(
             "UPDATE runs SET state = $2, host = $3, pid = $4, heartbeat_at_ms = $5, ended_at_ms = NULL,
                 error_message = NULL, error_cause = NULL, error_place = NULL
@@ -56,11 +56,10 @@ impl Store {
             .bind(&resumption.resolved_json)
             .execute(&mut *tx)
             .await?;
-        // What is found out anew is recorded anew.
+        // What is found out anew is recorded anew. Warnings stay: some are about epochs that are not trained again.
         for delete in [
             "DELETE FROM run_params WHERE run_id = $1",
             "DELETE FROM skipped_inputs WHERE run_id = $1",
-            "DELETE FROM run_warnings WHERE run_id = $1",
             "DELETE FROM trained_facts WHERE run_id = $1",
         ] {
             sqlx::query(delete).bind(id).execute(&mut *tx).await?;
@@ -73,10 +72,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::run::metric::Resolution;
+    use crate::run::metric::{Measure, MetricKey, Resolution, Split};
     use crate::run::summary::ShownState;
     use crate::store::runs::Ending;
     use crate::store::sample::{self, VALID_LOSS, id, point, wait};
@@ -89,15 +86,7 @@ mod tests {
             let steps: Vec<_> = (1..=4).map(|epoch| (VALID_LOSS, point(epoch, 0.5 / f64::from(epoch)))).collect();
             store.append_step_points(&id("A"), &steps).await.unwrap();
             store.finish_run(&id("A"), &Ending::Stopped, 5).await.unwrap();
-            let resumption = Resumption {
-                id: id("A"),
-                host: sample::HOST.to_owned(),
-                pid: 8,
-                at_ms: 9,
-                resolved_json: "{}".to_owned(),
-                params: BTreeMap::from([("epochs".to_owned(), json!(20))]),
-                last_epoch: 3,
-            };
+            let resumption = sample::resumption("A", 9);
             store.resume_run(&resumption).await.unwrap();
             let left = store.points(&id("A"), VALID_LOSS, Resolution::Step).await.unwrap();
             assert_eq!(left, [point(1, 0.5), point(2, 0.25), point(3, 0.5 / 3.0)]);
@@ -110,6 +99,43 @@ mod tests {
             let states: Vec<State> = run.events.iter().map(|event| event.state).collect();
             assert_eq!(states, [State::Running, State::Stopped, State::Running]);
             assert!(store.resume_run(&Resumption { id: id("none"), ..resumption }).await.is_err());
+        });
+    }
+
+    #[test]
+    fn tests_of_stretches_that_finished_stay_and_others_are_measured_again() {
+        wait(async {
+            let (_folder, store) = sample::store().await;
+            store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
+            let test_loss = MetricKey::new(Split::Test, Measure::Loss);
+            let tested = [0.5, 0.4, 0.3].map(|loss| point(1, loss));
+            let points = async || store.points(&id("A"), test_loss, Resolution::Epoch).await.unwrap();
+            store.add_test_points(&id("A"), &[(test_loss, tested[0])]).await.unwrap();
+            store.finish_run(&id("A"), &Ending::Finished, 1).await.unwrap();
+            store.resume_run(&sample::resumption("A", 2)).await.unwrap();
+            assert_eq!(points().await, [tested[0]]);
+            // The second stretch is killed after its test and before its end.
+            store.add_test_points(&id("A"), &[(test_loss, tested[1])]).await.unwrap();
+            store.resume_run(&sample::resumption("A", 3)).await.unwrap();
+            assert_eq!(points().await, [tested[0]]);
+            store.add_test_points(&id("A"), &[(test_loss, tested[2])]).await.unwrap();
+            store.finish_run(&id("A"), &Ending::Finished, 4).await.unwrap();
+            assert_eq!(points().await, [tested[0], tested[2]]);
+        });
+    }
+
+    #[test]
+    fn warnings_stay_and_are_not_repeated() {
+        wait(async {
+            let (folder, store) = sample::store().await;
+            store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
+            store.add_warning(&id("A"), "train.loss is NaN in epoch 1", 5).await.unwrap();
+            store.resume_run(&sample::resumption("A", 9)).await.unwrap();
+            store.add_warning(&id("A"), "few images", 10).await.unwrap();
+            store.add_warning(&id("A"), "few images", 11).await.unwrap();
+            let run = store.run_detail(&id("A"), &sample::observer(folder.path(), 0)).await.unwrap();
+            let warnings: Vec<_> = run.warnings.iter().map(|warning| (warning.at_ms, warning.text.as_str())).collect();
+            assert_eq!(warnings, [(5, "train.loss is NaN in epoch 1"), (10, "few images")]);
         });
     }
 }

@@ -12,6 +12,7 @@ use crate::run::id::RunId;
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::store::connect::Store;
 use crate::store::list::Observer;
+use crate::store::resume::Resumption;
 use crate::store::runs::{NewRun, RunName};
 
 pub(crate) const VALID_LOSS: MetricKey = MetricKey::new(Split::Valid, Measure::Loss);
@@ -53,6 +54,18 @@ pub(crate) fn new_run(id_text: &str, made_up_name: &str, created_at_ms: i64) -> 
         ]),
         tags: vec!["first".to_owned()],
         environment: BTreeMap::from([("xp".to_owned(), "0.1.0".to_owned())]),
+    }
+}
+
+pub(crate) fn resumption(id_text: &str, at_ms: i64) -> Resumption {
+    Resumption {
+        id: id(id_text),
+        host: HOST.to_owned(),
+        pid: 8,
+        at_ms,
+        resolved_json: "{}".to_owned(),
+        params: BTreeMap::from([("epochs".to_owned(), json!(20))]),
+        last_epoch: 3,
     }
 }
 

@@ -119,6 +119,40 @@ fn a_run_of_another_host_is_judged_by_its_heartbeat() {
 }
 
 #[test]
+fn a_clock_that_goes_back_makes_no_state_and_no_time_false() {
+    wait(async {
+        let (folder, store) = sample::store().await;
+        let shown = async |run: &str, now_ms| {
+            let run = store.run_detail(&id(run), &observer(folder.path(), now_ms)).await.unwrap();
+            (run.summary.state, run.summary.duration_ms(), run.events)
+        };
+        // On this host the lock decides, whatever the clock says.
+        let _lock = RunLock::take(&folder.path().join("A")).unwrap();
+        store.create_run(&sample::new_run("A", "owl", 10_000)).await.unwrap();
+        store.commit_epoch(&id("A"), 1, &[(VALID_LOSS, point(1, 0.5))], &checkpoint(1), None).await.unwrap();
+        store.heartbeat(&id("A"), 4_000).await.unwrap();
+        store.commit_epoch(&id("A"), 2, &[(VALID_LOSS, point(2, 0.4))], &checkpoint(2), None).await.unwrap();
+        assert_eq!((shown("A", 90_000).await.0, shown("A", 0).await.1), (ShownState::Recorded(State::Running), 0));
+        store.finish_run(&id("A"), &Ending::Stopped, 3_000).await.unwrap();
+        store.resume_run(&sample::resumption("A", 2_000)).await.unwrap();
+        let (state, duration_ms, events) = shown("A", 2_000).await;
+        assert_eq!((state, duration_ms), (ShownState::Recorded(State::Running), 0));
+        let events: Vec<_> = events.iter().map(|event| (event.at_ms, event.state)).collect();
+        assert_eq!(events, [(10_000, State::Running), (3_000, State::Stopped), (2_000, State::Running)]);
+        let points = store.points(&id("A"), VALID_LOSS, Resolution::Epoch).await.unwrap();
+        assert_eq!(points, [point(1, 0.5), point(2, 0.4)]);
+
+        // A run of another host is alive while it beats by the new time, and no longer.
+        let mut run = sample::new_run("B", "owl", 10_000_000);
+        run.host = "elsewhere".to_owned();
+        store.create_run(&run).await.unwrap();
+        store.heartbeat(&id("B"), 2_500).await.unwrap();
+        assert_eq!(shown("B", 2_600).await.0, ShownState::Recorded(State::Running));
+        assert_eq!(shown("B", 20_000).await.0, ShownState::Crashed);
+    });
+}
+
+#[test]
 fn a_run_that_ends_while_it_is_listed_is_never_shown_as_crashed() {
     let (folder, store) = wait(sample::store());
     wait(store.close());

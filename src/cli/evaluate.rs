@@ -21,6 +21,7 @@ use crate::report::number::metric_text;
 use crate::run::detail::RunDetail;
 use crate::run::event::{Event, SavedCheckpoint, SkippedInput};
 use crate::run::metric::Split;
+use crate::run::panic;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
@@ -28,7 +29,7 @@ use crate::spec::schema::source::{CsvSource, ImageSource};
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
 use crate::train::plan::plan_evaluation;
-use crate::train::{Completion, device, listings};
+use crate::train::{Completion, TrainError, device, listings};
 
 /// Measure a run's checkpoint on its test images, or on others.
 #[derive(Debug, Args)]
@@ -100,7 +101,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
             }
             notes.take(event);
         }
-        measuring.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        measuring.join().unwrap_or_else(|payload| Err(TrainError::Measure(panic::text(&*payload))))
     })?;
     let Completion::Done(measured) = measured else {
         return Err(Failure::Interrupted { name: run.summary.name });
@@ -227,7 +228,7 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
         }));
     }
     for line in notes.lines() {
-        eprintln!("warning: {line}");
+        output::say(&format!("warning: {line}\n"));
     }
     let values = means.iter().map(|(measure, value)| {
         let name = measure.to_string();

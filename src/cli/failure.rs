@@ -6,6 +6,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnost
 
 use crate::data::images::ImageError;
 use crate::launch::LaunchError;
+use crate::cli::output;
 use crate::run::summary::RunError;
 use crate::spec::problem::{Place, Problem, SpecError};
 use crate::store::StoreError;
@@ -56,17 +57,17 @@ pub(crate) enum Failure {
 impl Failure {
     /// Prints the failure to standard error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("error: {self}");
+        output::say(&format!("error: {self}\n"));
         if let Self::Run { error: RunError { cause: Some(cause), .. }, .. } = self {
-            eprintln!("{cause}");
+            output::say(&format!("{cause}\n"));
         }
         if let Self::Spec(SpecError::Invalid { path, text, problems }) = self {
             for problem in problems {
-                eprint!("{}", render(&path.display().to_string(), text, problem));
+                output::say(&render(&path.display().to_string(), text, problem));
             }
         }
         if let Some(hint) = self.hint() {
-            eprintln!("hint: {hint}");
+            output::say(&format!("hint: {hint}\n"));
         }
         ExitCode::from(self.exit_code())
     }

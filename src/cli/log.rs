@@ -24,7 +24,8 @@ pub(crate) fn install(verbosity: u8) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let people = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    let people = people.with_target(false).with_filter(filter);
+    // A reader of standard error who has gone is no reason to panic.
+    let people = people.with_target(false).log_internal_errors(false).with_filter(filter);
     let record = tracing_subscriber::fmt::layer()
         .json()
         .with_span_events(FmtSpan::CLOSE)

@@ -54,7 +54,7 @@ impl Progress {
 
     /// Says something on standard error, above the bar.
     fn warning(&self, text: &str) {
-        let say = || eprintln!("warning: {text}");
+        let say = || output::say(&format!("warning: {text}\n"));
         match &self.bar {
             Some(bar) => bar.suspend(say),
             None => say(),

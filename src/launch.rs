@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use crate::launch::commit::now_ms;
 use crate::launch::going_on::GoingOn;
 use crate::launch::keep::Committed;
+use crate::launch::panics::Quiet;
 use crate::launch::record::Recorder;
 use crate::report::curve::{self, RunSeries};
 use crate::report::plot;
@@ -153,7 +154,6 @@ async fn history(store: &Store, id: &RunId, spec: &Spec) -> Result<EpochValues, 
 }
 
 fn runtime() -> Result<Runtime, LaunchError> {
-    panics::install();
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LaunchError::Runtime)
 }
 
@@ -174,6 +174,7 @@ fn conduct(
     watcher: &mut dyn Watcher,
 ) -> Result<(Started, Ending), LaunchError> {
     let Conduct { launch, runtime, store, started, .. } = conduct;
+    let _quiet = Quiet::begin();
     watcher.started(started);
     let span = tracing::info_span!("run", id = %started.id, name = %started.name);
     let (sender, receiver) = sync_channel(QUEUE_LEN);
@@ -264,11 +265,7 @@ fn spawn(
         let session = Session { plan: &plan, device: &device, run_dir: &run_dir, resources, events, stop, resume };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),
-            Err(payload) => Err(RunError {
-                message: format!("panicked: {}", panic::text(&*payload)),
-                cause: None,
-                place: panics::take_place(thread::current().id()),
-            }),
+            Err(payload) => Err(panicked(&panic::text(&*payload))),
         }
     })
 }
@@ -287,13 +284,17 @@ fn recording_error(error: &StoreError, ending: &Ending) -> RunError {
     };
     RunError { message: error.to_string(), cause, place: Some("recording".to_owned()) }
 }
+fn panicked(text: &str) -> RunError {
+    RunError { message: format!("panicked: {text}"), cause: None, place: panics::take_place(text) }
+}
+
 
 fn ending(trainer: Trainer) -> Ending {
     match trainer.join() {
         Ok(Ok(Completion::Done(()))) => Ending::Finished,
         Ok(Ok(Completion::Stopped)) => Ending::Stopped,
         Ok(Err(error)) => Ending::Failed(error),
-        Err(payload) => Ending::Failed(RunError { message: panic::text(&*payload), cause: None, place: None }),
+        Err(payload) => Ending::Failed(panicked(&panic::text(&*payload))),
     }
 }
 

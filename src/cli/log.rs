@@ -18,7 +18,7 @@ static RUN_LOG: Mutex<Option<File>> = Mutex::new(None);
 pub(crate) fn install(verbosity: u8) {
     let default = match verbosity {
         // What other crates find wrong comes back as an error of ours.
-        0 => "off,xp=warn",
+        0 => "off,xp=warn,xp::launch::panics=off",
         1 => "warn,xp=info",
         _ => "info,xp=debug",
     };

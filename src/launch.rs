@@ -8,6 +8,7 @@ pub mod panics;
 pub mod record;
 mod split_file;
 mod system;
+mod whole;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -315,7 +316,7 @@ async fn draw_curves(store: &Store, started: &Started) -> Result<(), String> {
     }
     let panels = curve::panels(&[RunSeries { name: started.name.clone(), series }]);
     let png = plot::curves(&started.name, &panels).map_err(|e| e.to_string())?;
-    std::fs::write(started.run_dir.join("curves.png"), &png).map_err(|e| e.to_string())?;
+    whole::write(&started.run_dir.join("curves.png"), &png).map_err(|e| e.to_string())?;
     let artifact = Artifact {
         kind: "plot".to_owned(),
         path: PathBuf::from("curves.png"),
@@ -336,5 +337,5 @@ fn remove_partial_checkpoints(run_dir: &Path) {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), LaunchError> {
-    std::fs::write(path, bytes).map_err(|source| LaunchError::Io { path: path.to_owned(), source })
+    whole::write(path, bytes).map_err(|source| LaunchError::Io { path: path.to_owned(), source })
 }

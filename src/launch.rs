@@ -64,6 +64,8 @@ pub struct Launch<'a> {
     /// Made up when left out.
     pub name: Option<String>,
     pub tags: Vec<String>,
+    /// What the user should know of the home before a run begins; recorded with it.
+    pub warnings: Vec<String>,
     pub stop: StopFlag,
 }
 
@@ -89,6 +91,8 @@ pub trait Watcher {
 pub enum LaunchError {
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("record the run {run}: {source}")]
+    Recording { run: String, source: StoreError },
     #[error("write {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("start the recording: {0}")]
@@ -103,7 +107,7 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
     let id = RunId::generate();
     let run_dir = launch.home.run_dir(&id);
     // The lock before the row: a reader who finds the row finds the lock held.
-    let lock = RunLock::take(&run_dir)?;
+    let lock = RunLock::take(&run_dir).inspect_err(|_| drop(std::fs::remove_dir(&run_dir)))?;
     let (store, name) = match runtime.block_on(create(launch, &id, &run_dir)) {
         Ok(created) => created,
         Err(error) => {
@@ -184,7 +188,7 @@ fn conduct(
     let (recorded, ending) = span.in_scope(|| {
         let trainer = spawn(launch, &started.run_dir, resume, events, span.clone());
         let (spec, device_class, stop) = (&launch.plan.spec, launch.device.class, &launch.stop);
-        let recorder = Recorder { store, run: started, spec, device_class, stop, committed };
+        let recorder = Recorder { store, run: started, spec, device_class, stop, committed, warnings: &launch.warnings };
         let recorded = runtime.block_on(recorder.record(&receiver, watcher));
         drop(receiver);
         (recorded, ending(trainer))
@@ -192,13 +196,15 @@ fn conduct(
     watcher.ended();
     // Before anything else is written: they may be what fills the disk.
     remove_partial_checkpoints(&started.run_dir);
+    let recording = |source| LaunchError::Recording { run: started.name.clone(), source };
     let n_system_dropped = match recorded {
         Ok(n_system_dropped) => n_system_dropped,
         Err(error) => {
             // The store failed once, but the ending is worth another try: without it the run shows as crashed.
             let failed = Ending::Failed(recording_error(&error, &ending));
             let _ = runtime.block_on(store.finish_run(&started.id, &failed, now_ms()));
-            return Err(error.into());
+            runtime.block_on(store.clone().close());
+            return Err(recording(error));
         }
     };
     if let Err(error) = runtime.block_on(draw_curves(store, started)) {
@@ -206,9 +212,12 @@ fn conduct(
     }
     let (n_waits, waited_us, longest_wait_us) = (waits.n(), waits.total_us(), waits.longest_us());
     let costs = RecordingCosts { n_waits, waited_us, longest_wait_us, n_system_dropped };
-    runtime.block_on(store.add_recording_costs(&started.id, &costs))?;
-    runtime.block_on(store.finish_run(&started.id, &ending, now_ms()))?;
+    let finished = runtime.block_on(async {
+        store.add_recording_costs(&started.id, &costs).await?;
+        store.finish_run(&started.id, &ending, now_ms()).await
+    });
     runtime.block_on(store.clone().close());
+    finished.map_err(recording)?;
     tracing::info!(?ending, "run ended");
     Ok((started.clone(), ending))
 }
@@ -277,6 +286,10 @@ fn run_error(error: &TrainError) -> RunError {
     RunError { message, cause, place: None }
 }
 
+fn panicked(text: &str) -> RunError {
+    RunError { message: format!("panicked: {text}"), cause: None, place: panics::take_place(text) }
+}
+
 /// A failing store, and what the training said in the end.
 fn recording_error(error: &StoreError, ending: &Ending) -> RunError {
     let cause = match ending {
@@ -285,10 +298,6 @@ fn recording_error(error: &StoreError, ending: &Ending) -> RunError {
     };
     RunError { message: error.to_string(), cause, place: Some("recording".to_owned()) }
 }
-fn panicked(text: &str) -> RunError {
-    RunError { message: format!("panicked: {text}"), cause: None, place: panics::take_place(text) }
-}
-
 
 fn ending(trainer: Trainer) -> Ending {
     match trainer.join() {

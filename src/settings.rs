@@ -1,10 +1,15 @@
 //! Facts of the machine: where things are kept and how much of it may be used. Flags win over the environment.
 
+pub mod file_system;
+
 use std::path::{Path, PathBuf};
 
 use crate::run::id::RunId;
 
 const MIB: u64 = 1 << 20;
+
+/// What happened in a run, in its folder.
+pub const RUN_LOG: &str = "log.jsonl";
 
 /// Where a project's runs are: its `.xp` folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +39,17 @@ impl Home {
 
     pub fn run_dir(&self, id: &RunId) -> PathBuf {
         self.runs_dir().join(id.as_str())
+    }
+
+    /// Run folders that no database tells about, because it is gone; 0 while there is one.
+    ///
+    /// A run's log is begun once its row is written, so a folder with one was in a database.
+    pub fn n_lost_runs(&self) -> usize {
+        if self.database().metadata().is_ok_and(|file| file.len() > 0) {
+            return 0;
+        }
+        let folders = std::fs::read_dir(self.runs_dir()).into_iter().flatten().flatten();
+        folders.filter(|folder| folder.path().join(RUN_LOG).is_file()).count()
     }
 }
 

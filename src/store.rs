@@ -9,6 +9,7 @@ pub mod checkpoints;
 pub mod connect;
 pub mod detail;
 pub mod facts;
+pub mod fault;
 pub mod find;
 pub mod list;
 pub mod lock;
@@ -18,9 +19,9 @@ pub mod resume;
 pub mod runs;
 #[cfg(test)]
 mod sample;
+pub mod sqlite;
 mod system;
 
-pub mod sqlite;
 use std::path::PathBuf;
 
 use crate::run::id::RunId;

@@ -9,6 +9,7 @@ use crate::cli::failure::Failure;
 use crate::run::id::RunId;
 use crate::run::metric::MetricKey;
 use crate::run::summary::RunSummary;
+use crate::settings::file_system::network_type;
 use crate::settings::{Home, host};
 use crate::store::StoreError;
 use crate::store::connect::Store;
@@ -26,8 +27,16 @@ pub(crate) struct Context {
 
 impl Context {
     pub fn new(home: Option<&Path>) -> Result<Self, Failure> {
-        let working_dir = std::env::current_dir()
-            .map_err(|source| Failure::Io { what: "find the working directory".into(), source })?;
+        let working_dir = match (std::env::current_dir(), home) {
+            (Ok(folder), _) => folder,
+            (Err(_), Some(home)) if home.is_absolute() => PathBuf::new(),
+            (Err(error), _) => {
+                return Err(Failure::Usage {
+                    what: format!("failed to find the working directory: {error}"),
+                    hint: "change into a folder that is there, or name the home's absolute path with `--home`".into(),
+                });
+            }
+        };
         let named = home.is_some();
         let home = Home::find(home, &working_dir);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -43,9 +52,35 @@ impl Context {
         Observer { runs_dir: &self.runs_dir, this_host: &self.host, now_ms: jiff::Timestamp::now().as_millisecond() }
     }
 
+    /// What the user should know of the home before a run begins.
+    pub fn warnings(&self) -> Vec<String> {
+        let n_lost = self.home.n_lost_runs();
+        let database = self.home.database();
+        let lost = (n_lost > 0).then(|| {
+            format!(
+                "{} was missing: a new one was made, without the {n_lost} runs whose folders are there",
+                database.display()
+            )
+        });
+        self.network_warning().into_iter().chain(lost).collect()
+    }
+
+    /// Whether the home lies where another machine may write to it too.
+    pub fn network_warning(&self) -> Option<String> {
+        let name = network_type(&self.home.path)?;
+        Some(format!(
+            "{} lies on {name}, a network file system, where SQLite's locks may not hold: runs of two machines could \
+            damage the database; `--home` or XP_HOME names a folder on a local disk",
+            self.home.path.display()
+        ))
+    }
+
     /// The store, or `None` where nothing was ever run; a home that was asked for must be there.
     pub fn existing_store(&self) -> Result<Option<Store>, Failure> {
         match self.wait(Store::open_existing(&self.home.database()))? {
+            None if self.home.n_lost_runs() > 0 => {
+                Err(Failure::DatabaseGone { database: self.home.database(), n_runs: self.home.n_lost_runs() })
+            }
             None if self.named => Err(Failure::NotThere {
                 what: format!("{} holds no runs", self.home.path.display()),
                 hint: "`--home` and XP_HOME name the `.xp` folder itself".to_owned(),

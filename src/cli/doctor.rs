@@ -35,6 +35,7 @@ pub(crate) fn doctor(args: &DoctorArgs, context: &Context) -> Result<(), Failure
     ];
     checks.push(sqlite(context));
     checks.push(home(context));
+    checks.extend(context.network_warning().map(|found| Check { name: "home", found, good: false }));
     checks.extend(database(context));
     let n_bad = checks.iter().filter(|check| !check.good).count();
     if args.json {
@@ -69,7 +70,6 @@ fn git() -> String {
     }
 }
 
-/// Whether a run's folder could be made here; makes nothing that stays.
 fn sqlite(context: &Context) -> Check {
     match context.wait(sqlite::version()) {
         Ok(version) if version >= MIN_VERSION => Check { name: "sqlite", found: version.to_string(), good: true },
@@ -82,6 +82,7 @@ fn sqlite(context: &Context) -> Check {
     }
 }
 
+/// Whether a run's folder could be made here; makes nothing that stays.
 fn home(context: &Context) -> Check {
     let path = &context.home.path;
     let nearest = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
@@ -98,6 +99,10 @@ fn database(context: &Context) -> Vec<Check> {
     let bad = |error: &dyn std::fmt::Display| Check { name: "database", found: error.to_string(), good: false };
     let store = match context.wait(Store::open_existing(&context.home.database())) {
         Ok(Some(store)) => store,
+        Ok(None) if context.home.n_lost_runs() > 0 => {
+            let found = format!("gone; {} folders of runs lie beside where it was", context.home.n_lost_runs());
+            return vec![Check { name: "database", found, good: false }];
+        }
         Ok(None) => {
             return vec![Check { name: "database", found: "none yet; the first run makes it".into(), good: true }];
         }

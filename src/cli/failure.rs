@@ -1,15 +1,18 @@
 //! Turns every error into text, a hint and an exit code; nothing else does.
 
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 
+use crate::cli::output;
 use crate::data::images::ImageError;
 use crate::launch::LaunchError;
-use crate::cli::output;
 use crate::run::summary::RunError;
 use crate::spec::problem::{Place, Problem, SpecError};
 use crate::store::StoreError;
+use crate::store::fault::Fault;
 use crate::train::TrainError;
 use crate::train::device::DeviceError;
 
@@ -49,7 +52,9 @@ pub(crate) enum Failure {
     #[error("{what}")]
     Usage { what: String, hint: String },
     #[error("failed to {what}: {source}")]
-    Io { what: String, source: std::io::Error },
+    Io { what: String, source: io::Error },
+    #[error("failed to find the runs: {} is missing, and {n_runs} folders of runs lie beside it", database.display())]
+    DatabaseGone { database: PathBuf, n_runs: usize },
     #[error("{n_bad} of these need attention")]
     Unsound { n_bad: usize },
 }
@@ -79,10 +84,25 @@ impl Failure {
             }
             Self::Device(_) => Some("`device: cpu` works everywhere; `xp doctor` shows what is here".to_owned()),
             Self::Store(error) | Self::Launch(LaunchError::Store(error)) => store_hint(error),
+            Self::Launch(LaunchError::Recording { run, source }) => {
+                let first = source.fault().map_or_else(|| "once that is put right".to_owned(), fault_hint);
+                Some(format!("{first}; `xp resume {run}` then goes on from its last finished epoch"))
+            }
+            Self::Launch(LaunchError::Io { source, .. }) | Self::Io { source, .. } => {
+                Fault::of_io(source).map(fault_hint)
+            }
             Self::Run { name, error } => {
                 let place = error.place.as_ref().map(|place| format!("it happened at {place}; "));
-                Some(format!("{}`xp show {name}` has the details", place.unwrap_or_default()))
+                Some(format!(
+                    "{}`xp show {name}` has the details; once the cause is put right, \
+                    `xp resume {name}` goes on from its last finished epoch",
+                    place.unwrap_or_default()
+                ))
             }
+            Self::DatabaseGone { .. } => Some(
+                "put it back from a copy; without one the folders still hold each run's spec, checkpoints and log"
+                    .to_owned(),
+            ),
             Self::NotThere { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
             _ => None,
         }
@@ -112,8 +132,29 @@ fn store_hint(error: &StoreError) -> Option<String> {
             Some(format!("they are {}{more}", names.collect::<Vec<_>>().join(", ")))
         }
         StoreError::NameTaken { .. } => Some("choose another `--name`, or leave it out".to_owned()),
-        _ => None,
+        StoreError::LockHeld { .. } => Some("wait for it, or stop it with Ctrl-C".to_owned()),
+        error => error.fault().map(fault_hint),
     }
+}
+
+/// What to do about a fault.
+fn fault_hint(fault: Fault) -> String {
+    let hint = match fault {
+        Fault::DiskFull => "free some space on that disk",
+        Fault::ReadOnly => "make it writable, or name another folder with `--home` or XP_HOME",
+        Fault::NotAFolder => "a file is where a folder should be; move it, or name another folder with `--home`",
+        Fault::Disk => "the disk is full or fails; `df` and the system's log say which",
+        Fault::Unopenable => {
+            "SQLite needs a folder that can be written, and a path that is UTF-8 and shorter than 500 bytes; \
+            `--home` or XP_HOME names another"
+        }
+        Fault::Damaged => {
+            "put a copy of it back, or move it away to begin anew; `sqlite3 xp.db .recover` saves what can be read"
+        }
+        Fault::Memory => "the process may take too little memory; see `ulimit -v` and what else runs",
+        Fault::Busy => "other processes are writing all the time; try again when they have ended",
+    };
+    hint.to_owned()
 }
 
 /// One problem with its file, line, column, underlined text and hint.

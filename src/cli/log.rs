@@ -11,6 +11,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::settings::RUN_LOG as RUN_LOG_NAME;
+
 /// The run that this process records, once there is one.
 static RUN_LOG: Mutex<Option<File>> = Mutex::new(None);
 
@@ -36,7 +38,7 @@ pub(crate) fn install(verbosity: u8) {
 
 /// From here on, what happens is also written into the run's folder.
 pub(crate) fn record_into(run_dir: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).append(true).open(run_dir.join("log.jsonl"))?;
+    let file = OpenOptions::new().create(true).append(true).open(run_dir.join(RUN_LOG_NAME))?;
     if let Ok(mut log) = RUN_LOG.lock() {
         *log = Some(file);
     }

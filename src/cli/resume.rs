@@ -57,6 +57,7 @@ pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure
         resources: Resources::new(args.loader_threads.map(usize::from)),
         name: None,
         tags: Vec::new(),
+        warnings: context.warnings(),
         stop: stop_on_signals()?,
     };
     let (started, ending) = launch::resume(&launch, &id, &mut progress)?;

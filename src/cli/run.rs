@@ -78,6 +78,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
         resources: Resources::new(args.loader_threads.map(usize::from)),
         name: args.name.clone(),
         tags: args.tags.clone(),
+        warnings: context.warnings(),
         stop,
     };
     let (started, ending) = launch::run(&launch, &mut progress)?;

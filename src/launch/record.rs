@@ -29,6 +29,8 @@ pub struct Recorder<'a> {
     pub stop: &'a StopFlag,
     /// Checkpoints that are there already, by epoch.
     pub committed: Vec<Committed>,
+    /// What was known before the run began.
+    pub warnings: &'a [String],
 }
 
 impl Recorder<'_> {
@@ -39,9 +41,12 @@ impl Recorder<'_> {
     pub async fn record(self, events: &Receiver<Event>, watcher: &mut dyn Watcher) -> Result<u64, StoreError> {
         let mut committer = Committer::new(self.store, self.run, self.spec, self.device_class);
         committer.committed = self.committed;
+        let mut failed = warn(self.warnings, &mut committer, watcher).await.err();
+        if failed.is_some() {
+            self.stop.raise();
+        }
         let system = SystemMonitor::start();
         let mut last_beat = Instant::now();
-        let mut failed = None;
         loop {
             let received = events.recv_timeout(HEARTBEAT / 2);
             let ended = matches!(received, Err(RecvTimeoutError::Disconnected));
@@ -70,6 +75,17 @@ impl Recorder<'_> {
             None => finish(&mut committer, system).await,
         }
     }
+}
+
+async fn warn(
+    warnings: &[String],
+    committer: &mut Committer<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<(), StoreError> {
+    for text in warnings {
+        take(Event::Warning(text.clone()), committer, watcher).await?;
+    }
+    Ok(())
 }
 
 async fn take(event: Event, committer: &mut Committer<'_>, watcher: &mut dyn Watcher) -> Result<(), StoreError> {

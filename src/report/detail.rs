@@ -8,7 +8,7 @@ use crate::report::table::{Alignment, Column, pairs, table, wrapped};
 use crate::report::time::{duration_text, second_text};
 use crate::run::detail::{CheckpointRecord, RecordingCosts, RunDetail, SystemSeries};
 use crate::run::event::{DataFacts, ModelFacts, TrainedFacts};
-use crate::run::summary::RunSummary;
+use crate::run::summary::{RunSummary, ShownState};
 use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES, gpu_memory_bytes, gpu_percent};
 
 /// More skipped images than this are only counted; the JSON has them all.
@@ -52,7 +52,7 @@ pub fn text(detail: &RunDetail, width: usize) -> String {
 fn head(detail: &RunDetail) -> Vec<(String, String)> {
     let summary = &detail.summary;
     let mut rows = vec![
-        row("state", summary.state.as_str()),
+        row("state", &state(summary)),
         row("experiment", &summary.experiment),
         row("created", &format!("{} UTC", second_text(summary.created_at_ms))),
     ];
@@ -100,6 +100,15 @@ fn costs(costs: &RecordingCosts) -> Option<String> {
         parts.push(format!("{} looks at the machine dropped", count_text(costs.n_system_dropped)));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn state(summary: &RunSummary) -> String {
+    match summary.state {
+        ShownState::Crashed => {
+            format!("crashed: its process is gone; `xp resume {}` goes on from its last finished epoch", summary.name)
+        }
+        ShownState::Recorded(state) => state.as_str().to_owned(),
+    }
 }
 
 fn error(summary: &RunSummary, width: usize) -> String {

@@ -12,6 +12,7 @@ use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tempfile::TempDir;
 
 use crate::store::StoreError;
+use crate::store::fault::Fault;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
@@ -38,6 +39,9 @@ pub enum Durability {
 
 /// Rows that may wait to be taken over from a connection's thread: each pause of that thread costs two switches.
 const ROW_BUFFER: usize = 1024;
+
+/// Faults under which a database may still be read.
+const CANNOT_WRITE: [Fault; 4] = [Fault::DiskFull, Fault::ReadOnly, Fault::Disk, Fault::Unopenable];
 
 /// A handle on the database; clones share its connections.
 #[derive(Clone, Debug)]
@@ -86,15 +90,20 @@ impl Store {
 
     /// Opens the database for reading what is there; `None` when there is none, and then nothing is made.
     pub async fn open_existing(db_path: &Path) -> Result<Option<Self>, StoreError> {
-        if !db_path.is_file() {
+        // An empty file is what a process leaves that ended before it had written anything.
+        if !db_path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0) {
             return Ok(None);
         }
         if let Some(store) = Self::open_current(db_path).await {
             return Ok(Some(store));
         }
         match Self::open(db_path).await {
-            Err(StoreError::Io { source, .. }) if is_read_only(&source) => {
-                Self::open_read_only(db_path).await.map(Some)
+            // SQLite makes files beside the database even to read it.
+            Err(error) if error.fault().is_some_and(|fault| CANNOT_WRITE.contains(&fault)) => {
+                match Self::open_read_only(db_path).await {
+                    Err(other @ StoreError::NewerDatabase { .. }) => Err(other),
+                    opened => opened.map_or(Err(error), |store| Ok(Some(store))),
+                }
             }
             opened => opened.map(Some),
         }
@@ -180,11 +189,6 @@ fn beside(db_path: &Path, suffix: &str) -> PathBuf {
     let mut name = db_path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-fn is_read_only(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 fn options(db_path: &Path) -> SqliteConnectOptions {

@@ -6,6 +6,8 @@ mod cli_augment;
 mod cli_check;
 mod cli_run;
 mod concurrency;
+#[cfg(target_os = "linux")]
+mod faults;
 mod freezing;
 mod golden;
 mod hostile_images;

@@ -1,0 +1,62 @@
+//! Memory that runs out while images are loaded.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use crate::faults::{n_committed, state};
+use crate::support::{Place, printed};
+
+/// Twice what a run of small images takes, and less than one image of 8,000 × 8,000 pixels does in RGB.
+const LIMIT: &str = "--as=251658240";
+const SIDE: u32 = 8_000;
+
+/// A command that may take so much address space; threads and arenas take some each, so their number is fixed.
+fn limited(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(LIMIT).arg(assert_cmd::cargo::cargo_bin("xp")).args(arguments).args(["--loader-threads", "2"]);
+    command.current_dir(place.folder.path()).env_remove("XP_HOME").env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
+    command.env("MALLOC_ARENA_MAX", "1").env("RAYON_NUM_THREADS", "2");
+    command
+}
+
+/// A black PNG of one bit a pixel: a small file, a large image.
+fn write_large_image(path: &Path) {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |name: &[u8; 4], data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(name);
+        crc.update(data);
+        file.extend((data.len() as u32).to_be_bytes());
+        file.extend(name);
+        file.extend(data);
+        file.extend(crc.sum().to_be_bytes());
+    };
+    let [a, b] = [SIDE.to_be_bytes(); 2];
+    chunk(b"IHDR", &[&a[..], &b, &[1, 0, 0, 0, 0]].concat());
+    let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    rows.write_all(&vec![0; (SIDE * (1 + SIDE / 8)) as usize]).unwrap();
+    chunk(b"IDAT", &rows.finish().unwrap());
+    chunk(b"IEND", &[]);
+    fs::write(path, file).unwrap();
+}
+
+#[test]
+fn a_run_that_has_too_little_ends_as_crashed_and_goes_on_with_more() {
+    let place = Place::new();
+    let ended = printed(&limited(&place, &["run", "spec.yaml", "--name", "squeezed"]).output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let large = place.path("data/train/red/large.png");
+    write_large_image(&large);
+    let ended = printed(&limited(&place, &["resume", "squeezed", "--epochs", "9"]).output().unwrap());
+    // No exit code: the process aborts.
+    assert_eq!(ended.code, -1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("memory allocation of 192000000 bytes failed"), "{}", ended.stderr);
+    assert_eq!(state(&place, "squeezed"), "crashed");
+    assert_eq!(n_committed(&place, "squeezed"), 2);
+    fs::remove_file(large).unwrap();
+    let ended = printed(&limited(&place, &["resume", "squeezed"]).output().unwrap());
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!((state(&place, "squeezed"), n_committed(&place, "squeezed")), ("finished".to_owned(), 9));
+}

@@ -188,7 +188,8 @@ fn conduct(
     let (recorded, ending) = span.in_scope(|| {
         let trainer = spawn(launch, &started.run_dir, resume, events, span.clone());
         let (spec, device_class, stop) = (&launch.plan.spec, launch.device.class, &launch.stop);
-        let recorder = Recorder { store, run: started, spec, device_class, stop, committed, warnings: &launch.warnings };
+        let recorder =
+            Recorder { store, run: started, spec, device_class, stop, committed, warnings: &launch.warnings };
         let recorded = runtime.block_on(recorder.record(&receiver, watcher));
         drop(receiver);
         (recorded, ending(trainer))

@@ -41,8 +41,15 @@ fn of(n_events: u64, pace: Duration) -> Value {
     let began = Instant::now();
     let producer = thread::spawn(move || produce(&events, n_events, pace));
     let stop = StopFlag::default();
-    let recorder =
-        Recorder { store: &store, run: &started, spec: &spec, device_class: "cpu", stop: &stop, committed: Vec::new() };
+    let recorder = Recorder {
+        store: &store,
+        run: &started,
+        spec: &spec,
+        device_class: "cpu",
+        stop: &stop,
+        committed: Vec::new(),
+        warnings: &[],
+    };
     runtime.block_on(recorder.record(&receiver, &mut Silent)).expect("everything is recorded");
     let spent = began.elapsed();
     let mut free = producer.join().expect("the producer ends");

@@ -77,11 +77,7 @@ impl Recorder<'_> {
     }
 }
 
-async fn warn(
-    warnings: &[String],
-    committer: &mut Committer<'_>,
-    watcher: &mut dyn Watcher,
-) -> Result<(), StoreError> {
+async fn warn(warnings: &[String], committer: &mut Committer<'_>, watcher: &mut dyn Watcher) -> Result<(), StoreError> {
     for text in warnings {
         take(Event::Warning(text.clone()), committer, watcher).await?;
     }

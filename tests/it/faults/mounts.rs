@@ -62,11 +62,11 @@ impl<'a> Mounted<'a> {
     }
 
     pub fn make_read_only(&self) {
-        mount(&["-o", "remount,ro"], self.0);
+        mount(&["-o", "remount,bind,ro"], self.0);
     }
 
     pub fn make_writable(&self) {
-        mount(&["-o", "remount,rw"], self.0);
+        mount(&["-o", "remount,bind,rw"], self.0);
     }
 }
 

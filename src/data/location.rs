@@ -82,15 +82,20 @@ impl Content<'_> {
     }
 }
 
-/// All bytes of a file of reasonable size.
-fn file_bytes(path: &Path) -> io::Result<Vec<u8>> {
+/// Opens a file whose length says how much there is to read; with the length.
+pub(super) fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     let metadata = std::fs::metadata(path)?;
     // Opening a pipe waits for who writes into it.
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let file = File::open(path)?;
-    let mut bytes = Vec::with_capacity(metadata.len().min(MAX_FILE_BYTES) as usize);
+    Ok((File::open(path)?, metadata.len()))
+}
+
+/// All bytes of a file of reasonable size.
+fn file_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let (file, n_bytes) = open_regular(path)?;
+    let mut bytes = Vec::with_capacity(n_bytes.min(MAX_FILE_BYTES) as usize);
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it has more than {MAX_FILE_BYTES} bytes")));

@@ -3,13 +3,13 @@
 //! Two zero bytes, the type of the values, the number of dimensions, each dimension as a big-endian `u32`, then the
 //! values, the last dimension fastest. Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
 use crate::data::idx::IdxFault;
+use crate::data::location::open_regular;
 use crate::run::stop::StopFlag;
 
 const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
@@ -32,8 +32,7 @@ pub struct Opened {
 
 /// Reads a header and holds it against the file's length.
 pub fn open(path: &Path) -> Result<Opened, IdxFault> {
-    let file = File::open(path)?;
-    let n_bytes = file.metadata()?.len();
+    let (file, n_bytes) = open_regular(path)?;
     let mut file = BufReader::new(file);
     let is_gzipped = file.fill_buf()?.starts_with(&GZIP_MAGIC);
     let mut rest: Box<dyn Read> = if is_gzipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };

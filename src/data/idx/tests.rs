@@ -111,6 +111,8 @@ fn every_fault_is_found_before_an_image_is_used_and_names_its_key() {
     for (key, error, says) in cases {
         assert!(error.key == key && error.to_string().contains(says), "{says}: {} {error}", error.key);
     }
+    let device = list(Path::new("/dev/zero"), Path::new("labels.gz"), None).unwrap_err();
+    assert!(device.to_string().contains("not a regular file"), "{device}");
     let missing = list(Path::new("nowhere.gz"), Path::new("labels.gz"), None).unwrap_err();
     assert!(missing.to_string().starts_with("use the IDX file nowhere.gz: No such file"), "{missing}");
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use csv::{ByteRecord, Reader, ReaderBuilder, Terminator};
 
+use crate::data::location::open_regular;
 use crate::data::manifest::{ManifestError, ManifestFault};
 use crate::run::metric::Split;
 
@@ -55,7 +56,7 @@ impl Rows {
     /// Opens a file and reads its header.
     pub fn open(path: &Path) -> Result<Self, ManifestError> {
         let at = |line, fault| ManifestError { path: path.to_owned(), line, fault };
-        let file = File::open(path).map_err(|error| at(None, error.into()))?;
+        let (file, _) = open_regular(path).map_err(|error| at(None, error.into()))?;
         let row_start = Rc::new(Cell::new(0));
         let limited = Limited { file, n_read: 0, last: b'\n', row_start: Rc::clone(&row_start) };
         let mut rows = Self {

@@ -40,13 +40,14 @@ pub fn list(runs: &[RunSummary], width: usize) -> String {
     if runs.is_empty() {
         return "no runs\n".to_owned();
     }
+    let results = results(runs);
     for detail in [Detail::Full, Detail::Name, Detail::Day, Detail::Start] {
-        let columns = columns(runs, detail, READABLE_NAME);
+        let columns = columns(runs, &results, detail, READABLE_NAME);
         if least_width(&columns) <= width {
             return table(&columns, width);
         }
     }
-    table(&columns(runs, Detail::Result, LEAST_NAME), width)
+    table(&columns(runs, &results, Detail::Result, LEAST_NAME), width)
 }
 
 /// The best value with the epoch it was reached in: `0.848 @9`.
@@ -59,7 +60,21 @@ pub(crate) fn best_text(run: &RunSummary, key: &str) -> String {
     }
 }
 
-fn columns(runs: &[RunSummary], detail: Detail, least_name: usize) -> Vec<Column> {
+/// What came of the runs: the columns that no width leaves out, and that take the longest to make.
+fn results(runs: &[RunSummary]) -> [Column; 3] {
+    let left =
+        |header, cell: &dyn Fn(&RunSummary) -> String| Column::new(header, Alignment::Left, runs.iter().map(cell));
+    let [accuracy, loss, test] = METRICS.map(|key| key.to_string());
+    // The test split is measured once, so its best is its only value.
+    let test_text = |run: &RunSummary| metric_text(&test, run.metrics.get(&test).and_then(|series| series.last));
+    [
+        left("accuracy", &|run| best_text(run, &accuracy)),
+        left("loss", &|run| best_text(run, &loss)),
+        left("test", &test_text),
+    ]
+}
+
+fn columns(runs: &[RunSummary], results: &[Column], detail: Detail, least_name: usize) -> Vec<Column> {
     let left =
         |header: &str, cell: fn(&RunSummary) -> String| Column::new(header, Alignment::Left, runs.iter().map(cell));
     let right =
@@ -81,16 +96,8 @@ fn columns(runs: &[RunSummary], detail: Detail, least_name: usize) -> Vec<Column
     if detail < Detail::Start {
         columns.push(right("time", |run| duration_text(run.duration_ms())));
     }
-    columns.push(left("accuracy", |run| best_text(run, &VALID_ACCURACY.to_string())));
-    columns.push(left("loss", |run| best_text(run, &VALID_LOSS.to_string())));
-    columns.push(left("test", test_text));
+    columns.extend_from_slice(results);
     columns
-}
-
-/// The test split is measured once, so its best is its only value.
-fn test_text(run: &RunSummary) -> String {
-    let key = TEST_ACCURACY.to_string();
-    metric_text(&key, run.metrics.get(&key).and_then(|series| series.last))
 }
 
 #[cfg(test)]

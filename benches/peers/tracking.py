@@ -17,11 +17,13 @@ import importlib.metadata
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+TOLD = "measured: "
 SERIES = ["train.loss", "train.accuracy", "valid.loss", "valid.accuracy"]
 
 
@@ -121,9 +123,11 @@ def measure(opened, steps_a_call, seconds):
 
 def peer(index, seconds):
     """One peer in a process of its own, so that none pays for another's threads."""
-    command = [os.sys.executable, __file__, "--peer", str(index), "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--peer", str(index), "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+    # Trackers print lines of their own, some of them at exit.
+    told = [line.removeprefix(TOLD) for line in done.stdout.splitlines() if line.startswith(TOLD)]
+    return json.loads(told[0]) if told else done.stderr.strip().splitlines()[-1]
 
 
 def xp():
@@ -139,7 +143,7 @@ def main():
     args = parser.parse_args()
     if args.peer is not None:
         _, _, opened, steps_a_call = PEERS[args.peer]
-        print(json.dumps(measure(opened, steps_a_call, args.seconds)))
+        print(TOLD + json.dumps(measure(opened, steps_a_call, args.seconds)))
         return
     if not args.without_xp:
         for durability, measured in xp().items():

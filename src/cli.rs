@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod resume;
 mod run;
+mod schema;
 mod show;
 mod summary;
 
@@ -53,6 +54,7 @@ enum Command {
     Summary(summary::SummaryArgs),
     Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -79,6 +81,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Summary(args) => summary::summary(args, context),
         Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),
+        Command::Schema(args) => schema::schema(args),
         Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, &mut Cli::command()),
     }

@@ -4,6 +4,7 @@
 //! through the same [`problem::Problem`]s, so that every message points at the line it is about.
 
 pub mod fingerprint;
+pub mod json_schema;
 pub mod node;
 pub mod overrides;
 pub mod parse;

@@ -33,10 +33,12 @@ use crate::spec::short_forms::DeviceChoice;
 pub struct Spec {
     /// The experiment; runs of one experiment are listed together.
     #[garde(length(min = 1, max = 80), custom(plain_name))]
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub name: String,
     /// Every random draw is a function of this number and what is drawn.
     #[serde(default)]
     #[garde(skip)]
+    #[schemars(range(max = u64::MAX))]
     pub seed: u64,
     /// `auto`, `cpu`, `cuda` or `cuda:1`.
     #[serde(default)]
@@ -83,6 +85,7 @@ pub struct Spec {
     /// Scales all gradients of a step down together where their norm is larger than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1e-12, max = 1e12)))]
+    #[schemars(range(min = 1e-12, max = 1e12))]
     pub clip_global_norm: Option<f64>,
     /// Passes over the training images, or stretches of `steps_per_epoch` steps.
     #[garde(range(min = 1, max = 1_000_000))]
@@ -90,10 +93,12 @@ pub struct Spec {
     /// Batches an epoch; the next epoch goes on where this one ended. All images once when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = 100_000_000)))]
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub steps_per_epoch: Option<u32>,
     /// Batches that are measured after every epoch, the same every time; all valid images when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = 100_000_000)))]
+    #[schemars(range(min = 1, max = 100_000_000))]
     pub validation_steps: Option<u32>,
     /// Which epochs' checkpoints stay.
     #[serde(default)]
@@ -152,9 +157,8 @@ impl Validate for ClassWeights {
 
     fn validate_into(&self, _: &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
         let Self::ByClass(weights) = self else { return };
-        for (class, weight) in weights.iter().filter(|(_, weight)| !(0.0..=1e6).contains(*weight)) {
-            report
-                .append(parent().join(class.as_str()), garde::Error::new(format!("{weight} is not within 0 and 1e6")));
+        for (class, _) in weights.iter().filter(|(_, weight)| !(0.0..=1e6).contains(*weight)) {
+            report.append(parent().join(class.as_str()), garde::Error::new("not within 0 and 1e6"));
         }
     }
 }
@@ -204,7 +208,16 @@ impl JsonSchema for ClassWeights {
         json_schema!({
             "anyOf": [
                 { "const": "balanced", "description": "Every class weighs the same." },
-                { "type": "object", "additionalProperties": { "type": "number", "minimum": 0.0, "maximum": 1e6 } }
+                {
+                    "type": "object",
+                    "description": "A factor for each class by its name; a class that is left out weighs 1.",
+                    "additionalProperties": {
+                        "type": "number",
+                        "minimum": 0.0,
+                        "maximum": 1e6,
+                        "description": "What the loss of this class' images is multiplied by.",
+                    }
+                }
             ]
         })
     }
@@ -254,6 +267,7 @@ pub struct Keep {
     /// Those of every so many epochs, for as long as the run is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = 1_000_000)))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub every: Option<u32>,
 }
 

@@ -196,7 +196,8 @@ impl JsonSchema for FrozenLayers {
         json_schema!({
             "anyOf": [
                 { "type": "integer", "minimum": 0, "description": "The first so many rows, the input being row one." },
-                { "enum": ["all", "none"] },
+                { "const": "all", "description": "The whole backbone; only the head trains." },
+                { "const": "none", "description": "Everything trains." },
                 one_key("through", name),
                 one_key("stages", stages),
             ]
@@ -210,8 +211,18 @@ impl JsonSchema for ImageSize {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let side = json_schema!({ "type": "integer", "minimum": 8, "maximum": 4096 });
-        json_schema!({ "anyOf": [side.clone(), { "type": "array", "items": side, "minItems": 2, "maxItems": 2 }] })
+        json_schema!({
+            "anyOf": [
+                { "type": "integer", "minimum": 8, "maximum": 4096, "description": "Height and width." },
+                {
+                    "type": "array",
+                    "items": { "type": "integer", "minimum": 8, "maximum": 4096 },
+                    "minItems": 2,
+                    "maxItems": 2,
+                    "description": "Height, then width.",
+                },
+            ]
+        })
     }
 }
 

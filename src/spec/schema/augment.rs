@@ -171,8 +171,19 @@ impl JsonSchema for FactorRange {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "anyOf": [
-                { "type": "number", "minimum": 0.0, "maximum": 0.99 },
-                { "type": "array", "items": { "type": "number", "minimum": 0.01, "maximum": 100.0 }, "minItems": 2, "maxItems": 2 }
+                {
+                    "type": "number",
+                    "minimum": 0.0,
+                    "maximum": 0.99,
+                    "description": "How far factors lie from 1 at most.",
+                },
+                {
+                    "type": "array",
+                    "items": { "type": "number", "minimum": 0.01, "maximum": 100.0 },
+                    "minItems": 2,
+                    "maxItems": 2,
+                    "description": "The lowest and the highest factor.",
+                }
             ]
         })
     }

@@ -24,6 +24,7 @@ pub struct Data {
     /// Draws which images a `fraction` takes; apart from `seed`, so that seeds can be compared on the same split.
     #[serde(default)]
     #[garde(skip)]
+    #[schemars(range(max = u64::MAX))]
     pub split_seed: u64,
     /// Pixels, `96` or `[height, width]`; images are squashed to it.
     #[garde(dive)]
@@ -54,8 +55,11 @@ pub struct Data {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
+    /// The pixel that lies nearest.
     Nearest,
+    /// A triangle over the pixels around.
     Bilinear,
+    /// Piecewise cubic over the pixels around, with a = −0.5.
     Bicubic,
 }
 

@@ -34,7 +34,9 @@ pub struct Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackboneName {
+    /// EfficientNet-Lite0, 3.4 million parameters: Tan and Le 2019, without squeeze-and-excitation.
     EfficientnetLite0,
+    /// VGG16 without its classifier, 14.7 million parameters: Simonyan and Zisserman 2015, column D.
     Vgg16,
 }
 

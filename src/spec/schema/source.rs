@@ -41,7 +41,8 @@ pub struct IdxSource {
     pub labels: PathBuf,
     /// Class names by label; by default the numbers themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(inner(length(min = 2, max = 256)))]
+    #[garde(custom(n_classes))]
+    #[schemars(length(min = 2, max = 256))]
     pub classes: Option<Vec<String>>,
 }
 
@@ -167,6 +168,14 @@ impl<'de> Deserialize<'de> for ImageSource {
     }
 }
 
+/// A label is a byte.
+fn n_classes(classes: &Option<Vec<String>>, _: &()) -> garde::Result {
+    match classes {
+        Some(classes) if !(2..=256).contains(&classes.len()) => Err(garde::Error::new("takes 2 to 256 names")),
+        _ => Ok(()),
+    }
+}
+
 impl JsonSchema for ImageSource {
     fn schema_name() -> Cow<'static, str> {
         "ImageSource".into()
@@ -174,7 +183,8 @@ impl JsonSchema for ImageSource {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let (idx, csv) = (generator.subschema_for::<IdxSource>(), generator.subschema_for::<CsvSource>());
-        json_schema!({ "anyOf": [{ "type": "string", "description": "A folder with one folder a class." }, idx, csv] })
+        let folder = json_schema!({ "type": "string", "description": "A folder with one folder a class, relative to the spec file." });
+        json_schema!({ "anyOf": [folder, idx, csv] })
     }
 }
 

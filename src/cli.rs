@@ -7,6 +7,7 @@ mod completions;
 mod context;
 mod doctor;
 mod evaluate;
+mod excerpt;
 mod failure;
 mod list;
 mod log;

@@ -5,14 +5,16 @@
 
 pub mod fingerprint;
 pub mod json_schema;
+pub mod keys;
 pub mod node;
 pub mod overrides;
 pub mod parse;
 pub mod problem;
 pub mod schema;
 pub mod short_forms;
+pub mod structure;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,9 @@ use crate::spec::schema::Spec;
 /// Largest spec file that is read; real ones are a few kilobytes.
 const MAX_SPEC_BYTES: u64 = 1 << 20;
 
+/// Problems whose places are looked up.
+const MAX_LOCATED: usize = 200;
+
 /// A spec together with what is needed to point at its text.
 #[derive(Debug)]
 pub struct LoadedSpec {
@@ -30,12 +35,14 @@ pub struct LoadedSpec {
     pub text: String,
     pub spec: Spec,
     node: Node,
+    out_of_range: Vec<Problem>,
 }
 
 impl LoadedSpec {
     /// Reads a spec file and applies `--set` arguments to it.
     ///
-    /// Errors: the first structural error, or else all value errors together.
+    /// Errors: the first structural error. Values out of range wait for [`Self::out_of_range`], so that one report
+    /// has them together with what does not fit the images or the network.
     pub fn read(path: &Path, sets: &[String]) -> Result<Self, SpecError> {
         let text = read_limited(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SpecError::Missing { path: path.to_owned() },
@@ -50,15 +57,19 @@ impl LoadedSpec {
             |text: &str, problems| SpecError::Invalid { path: path.to_owned(), text: text.to_owned(), problems };
         let mut node = parse::node_from_yaml(&text).map_err(|problem| invalid(&text, vec![problem]))?;
         overrides::apply(&mut node, sets).map_err(|problems| invalid(&text, problems))?;
-        match parse::spec_from_node(&node) {
-            Ok(spec) => Ok(Self { path: path.to_owned(), text, spec, node }),
-            Err(problems) => {
-                let mut located = locate(&node, problems);
-                // A value that stands for two, such as `image_size: 96`, is wrong once.
-                located.dedup_by(|a, b| a.place == b.place && a.message == b.message);
-                Err(invalid(&text, located))
-            }
-        }
+        let (spec, out_of_range) =
+            structure::spec_from_node(&node).map_err(|problem| invalid(&text, locate(&node, vec![problem])))?;
+        Ok(Self { path: path.to_owned(), text, spec, node, out_of_range })
+    }
+
+    /// The values that are out of their range. With any of them the spec may be checked further, but not used.
+    pub fn out_of_range(&self) -> &[Problem] {
+        &self.out_of_range
+    }
+
+    /// Whether the value at a dotted key is within its range.
+    pub fn in_range(&self, key: &str) -> bool {
+        !self.out_of_range.iter().any(|problem| problem.key == key)
     }
 
     /// A folder named in the spec, relative to the spec file.
@@ -71,26 +82,52 @@ impl LoadedSpec {
 
     /// Turns problems found by later checks into an error that points at the spec's text.
     pub fn error(&self, problems: Vec<Problem>) -> SpecError {
-        SpecError::Invalid { path: self.path.clone(), text: self.text.clone(), problems: locate(&self.node, problems) }
+        let mut problems = locate(&self.node, problems);
+        // A value that stands for two, such as `image_size: 96`, is wrong once.
+        problems.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+        SpecError::Invalid { path: self.path.clone(), text: self.text.clone(), problems }
     }
 }
 
 /// Reads a file whose length need not be known, such as a pipe.
 fn read_limited(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_SPEC_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_SPEC_BYTES {
-        return Err(io::Error::other(format!("it is longer than a spec may be, {MAX_SPEC_BYTES} bytes")));
+    refuse_named_pipe(path)?;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_SPEC_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SPEC_BYTES {
+        return Err(io::Error::other(format!("it is longer than a spec may be, {} MiB", MAX_SPEC_BYTES >> 20)));
     }
-    Ok(text)
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        io::Error::other(format!("it is not UTF-8 text: line {} has bytes that are no character", line + 1))
+    })?;
+    // Some editors put a byte order mark before the text.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
+/// A pipe with a name blocks until someone writes into it; those of `<(…)` have one that is already open.
+#[cfg(unix)]
+fn refuse_named_pipe(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+
+    let is_open = path.starts_with("/dev") || path.starts_with("/proc");
+    if fs::metadata(path)?.file_type().is_fifo() && !is_open {
+        return Err(io::Error::other("it is a named pipe, not a file"));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_named_pipe(path: &Path) -> io::Result<()> {
+    fs::metadata(path).map(|_| ())
+}
+
+/// Finds the places of the first problems; of more than anyone reads only the number matters.
 fn locate(node: &Node, problems: Vec<Problem>) -> Vec<Problem> {
-    problems
-        .into_iter()
-        .map(|problem| {
-            let (place, key) = node.find(&problem.key);
-            Problem { key, place: problem.place.or(Some(place)), ..problem }
-        })
-        .collect()
+    let located = |problem: Problem| {
+        let (_, place, key) = node.find(&problem.key);
+        Problem { key, place: problem.place.or(Some(place)), ..problem }
+    };
+    let one = |(i, problem)| if i < MAX_LOCATED { located(problem) } else { problem };
+    problems.into_iter().enumerate().map(one).collect()
 }

@@ -26,6 +26,7 @@ use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::source::{CsvSource, ImageSource};
+use crate::spec::short_forms::DeviceChoice;
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
 use crate::train::plan::plan_evaluation;
@@ -45,7 +46,7 @@ pub(crate) struct EvaluateArgs {
     checkpoint: CheckpointChoice,
     /// Where to compute: auto, cpu, cuda or cuda:N; by default as the run did.
     #[arg(long)]
-    device: Option<String>,
+    device: Option<DeviceChoice>,
     /// Print JSON.
     #[arg(long)]
     json: bool,

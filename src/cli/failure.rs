@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic};
 
+use crate::cli::excerpt::Excerpt;
 use crate::cli::output;
 use crate::data::images::ImageError;
 use crate::launch::LaunchError;
@@ -24,6 +25,15 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_NOT_THERE: u8 = 3;
 /// Ended by a signal, as shells count it: 128 + SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
+
+/// Columns that a report is laid out in; its longest words may stand out.
+const REPORT_WIDTH: usize = 100;
+
+/// Longest message, characters: some repeat what was written.
+const MAX_MESSAGE: usize = 600;
+
+/// Most problems of a spec that are shown.
+const MAX_PROBLEMS: usize = 20;
 
 /// Most candidates that an ambiguous run name lists.
 const MAX_CANDIDATES: usize = 10;
@@ -67,8 +77,11 @@ impl Failure {
             output::say(&format!("{cause}\n"));
         }
         if let Self::Spec(SpecError::Invalid { path, text, problems }) = self {
-            for problem in problems {
+            for problem in problems.iter().take(MAX_PROBLEMS) {
                 output::say(&render(&path.display().to_string(), text, problem));
+            }
+            if problems.len() > MAX_PROBLEMS {
+                output::say(&format!("and {} problems more\n", problems.len() - MAX_PROBLEMS));
             }
         }
         if let Some(hint) = self.hint() {
@@ -161,21 +174,39 @@ fn fault_hint(fault: Fault) -> String {
 fn render(file: &str, text: &str, problem: &Problem) -> String {
     let message = match problem.key.as_str() {
         "" => problem.message.clone(),
-        key => format!("{key}: {}", problem.message),
+        key => format!("{}: {}", shortened(key, REPORT_WIDTH), problem.message),
     };
-    let mut diagnostic = MietteDiagnostic::new(message);
-    diagnostic.help.clone_from(&problem.hint);
-    match &problem.place {
+    let message = match &problem.place {
+        Some(Place::Argument(argument)) => format!("in `{}`: {message}", shortened(argument, REPORT_WIDTH)),
+        Some(Place::Text { .. }) => message,
+        None => format!("{file}:1:1: {message}"),
+    };
+    let mut diagnostic = MietteDiagnostic::new(printable(&shortened(&message, MAX_MESSAGE)));
+    diagnostic.help = problem.hint.as_deref().map(printable);
+    let report = match &problem.place {
         Some(Place::Text { start, len, .. }) => {
-            diagnostic.labels = Some(vec![LabeledSpan::new(None, *start, (*len).max(1))]);
+            let excerpt = Excerpt::new(file, text, *start, *len);
+            diagnostic.labels = Some(vec![LabeledSpan::new_with_span(None, excerpt.span)]);
+            miette::Report::new(diagnostic).with_source_code(excerpt)
         }
-        Some(Place::Argument(argument)) => diagnostic.message = format!("in `{argument}`: {}", diagnostic.message),
-        None => diagnostic.message = format!("{file}:1:1: {}", diagnostic.message),
-    }
-    let report = miette::Report::new(diagnostic).with_source_code(NamedSource::new(file, text.to_owned()));
+        _ => miette::Report::new(diagnostic),
+    };
     let mut rendered = String::new();
-    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor());
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(REPORT_WIDTH);
     // Writing to a string cannot fail; what was written so far is still worth showing.
     let _ = handler.render_report(&mut rendered, report.as_ref());
     rendered
+}
+
+/// Text as far as a report has room for it.
+fn shortened(text: &str, n_chars: usize) -> String {
+    match text.char_indices().nth(n_chars) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Text from a file, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }

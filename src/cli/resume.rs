@@ -11,6 +11,7 @@ use crate::launch::{self, Launch};
 use crate::run::detail::RunDetail;
 use crate::run::summary::{ShownState, State};
 use crate::settings::Resources;
+use crate::spec::short_forms::DeviceChoice;
 use crate::train::device;
 use crate::train::plan::plan;
 
@@ -22,11 +23,11 @@ pub(crate) struct ResumeArgs {
     /// A run, as `xp show` takes it.
     run: String,
     /// Train up to this epoch instead of the spec's; extends a run that has finished.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     epochs: Option<u32>,
     /// Where to train: auto, cpu, cuda or cuda:N; by default as the run did.
     #[arg(long)]
-    device: Option<String>,
+    device: Option<DeviceChoice>,
     /// Threads that read and decode images; by default one a core. They do not change the result.
     #[arg(long, env = "XP_LOADER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     loader_threads: Option<u16>,

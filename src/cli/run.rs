@@ -19,6 +19,7 @@ use crate::run::summary::RunSummary;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::{PLAIN_NAME, is_plain_name};
+use crate::spec::short_forms::DeviceChoice;
 use crate::store::runs::Ending;
 use crate::train::device;
 use crate::train::plan::plan;
@@ -33,7 +34,7 @@ pub(crate) struct RunArgs {
     sets: Vec<String>,
     /// Where to train: auto, cpu, cuda or cuda:N; short for --set device=…
     #[arg(long)]
-    device: Option<String>,
+    device: Option<DeviceChoice>,
     /// The run's name; by default one is made up.
     #[arg(long, value_parser = plain_name)]
     name: Option<String>,

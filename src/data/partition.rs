@@ -39,10 +39,11 @@ pub fn assign(listing: &Listing, fractions: Fractions, seed: u64) -> Result<Vec<
     for (class, images) in listing.classes.iter().zip(by_class) {
         let n_valid = n_held_out(fractions.valid, images.len());
         let n_test = n_held_out(fractions.test, images.len());
-        if n_valid + n_test >= images.len() {
+        let n_all = n_valid.saturating_add(n_test);
+        if n_all >= images.len() {
             let split = if n_test > 0 { Split::Test } else { Split::Valid };
             let (class, n_images) = (class.clone(), images.len());
-            return Err(TooFewImages { split, class, n_images, n_held_out: n_valid + n_test });
+            return Err(TooFewImages { split, class, n_images, n_held_out: n_all });
         }
         let drawn = drawn_order(listing, images, seed);
         let (valid, rest) = drawn.split_at(n_valid);

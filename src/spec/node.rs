@@ -45,20 +45,22 @@ impl Node {
         }
     }
 
-    /// The place of the value at a dotted key, or of the nearest value above it that exists, and the key as
-    /// the document spells it.
+    /// The value at a dotted key, or the nearest above it that exists; its place; and the key as the document spells it.
     ///
     /// A list index is a number between dots or in brackets. Validation leaves the name of an enum's variant
     /// out of its paths (`optimizer[0].epsilon`), so a map of one key stands for its value where a part is missing.
-    pub fn find(&self, key: &str) -> (Place, String) {
+    pub fn find(&self, key: &str) -> (&Self, Place, String) {
         let mut node = self;
         let mut place = self.place.clone();
         let mut written = Vec::new();
-        for part in key.split(['.', '[']).map(|part| part.trim_end_matches(']')).filter(|part| !part.is_empty()) {
+        let mut rest = key;
+        while let Some((part, after)) = node.next_part(rest) {
+            rest = after.trim_start_matches(']');
             let mut found = node.child(part);
             if found.is_none()
                 && let Kind::Map(entries) = &node.kind
                 && let [only] = entries.as_slice()
+                && (part == "0" || only.value.child(part).is_some())
             {
                 written.push(only.key.as_str());
                 node = &only.value;
@@ -68,16 +70,32 @@ impl Node {
                 }
                 found = node.child(part);
             }
-            written.push(part);
             match found {
                 Some((child, key_place)) => {
+                    written.push(part);
                     place = child.pointed_at(&key_place);
                     node = child;
                 }
-                None => break,
+                None => {
+                    // Only maps have keys that could be missing: below a value there is nothing to name.
+                    written.extend(matches!(node.kind, Kind::Map(_)).then_some(part));
+                    break;
+                }
             }
         }
-        (place, written.join("."))
+        (node, place, written.join("."))
+    }
+
+    /// Takes one part off a dotted key: a key of this map, which may itself have dots in it, else up to the next dot
+    /// or bracket.
+    fn next_part<'a>(&self, dotted: &'a str) -> Option<(&'a str, &'a str)> {
+        let dotted = dotted.trim_start_matches(['.', '[', ']']);
+        let entries = if let Kind::Map(entries) = &self.kind { entries.as_slice() } else { &[] };
+        let begins =
+            |key: &str| dotted.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let own = entries.iter().map(|entry| entry.key.as_str()).filter(|key| begins(key)).map(str::len).max();
+        let len = own.or_else(|| dotted.find(['.', '[', ']'])).unwrap_or(dotted.len());
+        (len > 0).then(|| dotted.split_at(len))
     }
 
     /// A map is best pointed at through its key: its own text may span many lines.
@@ -86,13 +104,12 @@ impl Node {
     }
 
     /// The place of the key itself, for keys that should not be there.
-    pub fn key_place_of(&self, key: &str) -> Option<Place> {
-        let (parent, last) = key.rsplit_once('.').unwrap_or(("", key));
+    pub fn key_place_of(&self, parent: &[&str], key: &str) -> Option<Place> {
         let mut node = self;
-        for part in parent.split('.').filter(|part| !part.is_empty()) {
+        for part in parent {
             node = node.child(part)?.0;
         }
-        node.child(last).map(|(_, place)| place)
+        node.child(key).map(|(_, place)| place)
     }
 
     fn child(&self, part: &str) -> Option<(&Self, Place)> {
@@ -106,5 +123,31 @@ impl Node {
             }
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::parse::node_from_yaml;
+
+    #[test]
+    fn a_value_is_found_by_its_dotted_key() {
+        let text = "a: { b: [1, { c: 2 }] }\nw: { x.y: 3, x: 4, x.y.z: 5 }\no: { adam: { rate: 6 } }\nlone: 7\n";
+        let node = node_from_yaml(text).unwrap();
+        let cases = [
+            ("a.b[0]", "1", "a.b.0"),
+            ("a.b.1.c", "2", "a.b.1.c"),
+            ("w.x.y", "3", "w.x.y"),
+            ("w.x", "4", "w.x"),
+            ("w.x.y.z", "5", "w.x.y.z"),
+            ("o[0].rate", "6", "o.adam.rate"),
+            ("lone[0]", "7", "lone"),
+        ];
+        for (key, value, written) in cases {
+            let (found, _, as_written) = node.find(key);
+            assert_eq!((found.to_json().to_string().as_str(), as_written.as_str()), (value, written), "{key}");
+        }
+        // What is missing is pointed at through what is there.
+        assert_eq!(node.find("o.adam.epsilon").1, node.find("o.adam").1);
     }
 }

@@ -1,18 +1,27 @@
 //! `--set key=value`: values replaced in the tree before it is read, typed as YAML would type them.
 
+use crate::spec::keys::Keys;
 use crate::spec::node::{Entry, Kind, Node};
 use crate::spec::parse::node_from_yaml;
 use crate::spec::problem::{Place, Problem};
 
-/// Applies every `key=value`, in order; keys that do not exist yet are added.
+/// Most parts of a dotted key; the deepest of a spec has five.
+const MAX_PARTS: usize = 16;
+
+/// Applies every `key=value`, in order; keys that do not exist yet are added, and those that cannot stand beside them
+/// are removed: `optimizer.sgd.learning_rate` takes the place of `optimizer.adam`.
 ///
 /// Errors: all arguments that cannot be applied.
 pub fn apply(root: &mut Node, sets: &[String]) -> Result<(), Vec<Problem>> {
-    let problems: Vec<Problem> = sets.iter().filter_map(|set| apply_one(root, set).err()).collect();
+    if sets.is_empty() {
+        return Ok(());
+    }
+    let keys = Keys::default();
+    let problems: Vec<Problem> = sets.iter().filter_map(|set| apply_one(root, set, &keys).err()).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-fn apply_one(root: &mut Node, set: &str) -> Result<(), Problem> {
+fn apply_one(root: &mut Node, set: &str, keys: &Keys) -> Result<(), Problem> {
     let place = Place::Argument(format!("--set {set}"));
     let problem = |message: String| Problem {
         key: String::new(),
@@ -21,13 +30,32 @@ fn apply_one(root: &mut Node, set: &str) -> Result<(), Problem> {
         place: Some(place.clone()),
     };
     let (key, text) = set.split_once('=').ok_or_else(|| problem(format!("`{set}` has no `=`")))?;
-    if key.is_empty() || key.split('.').any(str::is_empty) {
+    let path: Vec<&str> = key.split('.').collect();
+    if path.len() > MAX_PARTS || path.iter().any(|part| part.is_empty()) {
         return Err(problem(format!("`{key}` is not a key")));
     }
     let mut value =
         node_from_yaml(text).map_err(|error| problem(format!("`{text}` is not YAML: {}", error.message)))?;
     relocate(&mut value, &place);
+    remove_rivals(root, &path, keys);
     insert(root, key, value, &place).map_err(problem)
+}
+
+/// Makes room where only one of several keys can stand.
+fn remove_rivals(root: &mut Node, path: &[&str], keys: &Keys) {
+    let mut node = root;
+    for (i, part) in path.iter().enumerate() {
+        let next = match &mut node.kind {
+            Kind::Map(entries) => {
+                entries.retain(|entry| keys.go_together(&path[..i], &entry.key, part));
+                entries.iter_mut().find(|entry| entry.key == *part).map(|entry| &mut entry.value)
+            }
+            Kind::List(items) => part.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
+            _ => None,
+        };
+        let Some(next) = next else { return };
+        node = next;
+    }
 }
 
 fn insert(node: &mut Node, key: &str, value: Node, place: &Place) -> Result<(), String> {

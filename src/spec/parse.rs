@@ -1,130 +1,168 @@
-//! YAML text to a located tree, and that tree to a [`Spec`]. Only this file says `serde_saphyr`.
+//! YAML text to a located tree. Only this file says `serde_saphyr`.
 //!
-//! The tree in between lets one mechanism point at every fault: structural ones, values out of range, `--set`
-//! arguments, and what later checks find.
+//! The tree lets one mechanism point at every fault: structural ones, values out of range, `--set` arguments, and
+//! what later checks find.
 
 use std::fmt;
 
-use garde::Validate;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{Error, Location, Options, Spanned};
 
 use crate::spec::node::{Entry, Kind, Node};
 use crate::spec::problem::{Place, Problem};
-use crate::spec::schema::Spec;
 
-/// Parses YAML within the parser's budgets for size, depth and aliases.
+/// Parses YAML within budgets that no spec comes near.
 pub fn node_from_yaml(text: &str) -> Result<Node, Problem> {
-    let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
+    let lines = Lines::new(text);
     let parsed: Spanned<Raw> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| problem_from_yaml(text, &error))?;
-    Ok(node_from_raw(text, parsed))
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| lines.problem(&error))?;
+    Ok(lines.node(parsed))
 }
 
-/// Reads the spec's types out of the tree and checks every value's range.
-///
-/// Errors: the first structural problem, or all values out of range.
-pub fn spec_from_node(node: &Node) -> Result<Spec, Vec<Problem>> {
-    if !matches!(node.kind, Kind::Map(_)) {
-        return Err(vec![Problem::new(
-            "",
-            "a spec is a map of keys to values",
-            "`xp check experiments/finetune.yaml` checks a whole one",
-        )]);
-    }
-    let spec: Spec =
-        serde_path_to_error::deserialize(node.to_json()).map_err(|error| vec![structural_problem(node, &error)])?;
-    spec.validate().map_err(|report| {
-        report
-            .iter()
-            .map(|(path, error)| {
-                Problem::new(
-                    &path.to_string(),
-                    error.message(),
-                    "choose a value within the range; the README's spec shows one that works",
-                )
-            })
-            .collect::<Vec<_>>()
-    })?;
-    Ok(spec)
-}
-
-/// What serde calls types, and what people do.
-const TYPES: [(&str, &str); 4] = [
-    ("expected u64", "expected a whole number"),
-    ("expected u32", "expected a whole number"),
-    ("expected f64", "expected a number"),
-    ("expected a boolean", "expected true or false"),
-];
-
-/// The name that was probably meant, of those that serde lists between backquotes; else the hint given.
-fn spelling_hint(message: &str, otherwise: &str) -> String {
-    let mut names = message.split('`').skip(1).step_by(2);
-    let Some(written) = names.next() else { return otherwise.to_owned() };
-    let closest = names.max_by(|a, b| strsim::jaro_winkler(written, a).total_cmp(&strsim::jaro_winkler(written, b)));
-    match closest.filter(|name| strsim::jaro_winkler(written, name) > 0.8) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => otherwise.to_owned(),
+/// A weight for each of ten thousand classes takes 20,000 nodes; everything else stays below 200.
+fn options() -> Options {
+    serde_saphyr::options! {
+        with_snippet: false,
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+        leading_zero_numbers_as_strings: true,
+        budget: serde_saphyr::budget! {
+            max_depth: 32,
+            max_nodes: 50_000,
+            max_events: 200_000,
+            max_anchors: 1_000,
+            max_aliases: 1_000,
+            max_documents: 2,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 50_000,
+            max_replay_stack_depth: 16,
+        },
     }
 }
 
-fn structural_problem(node: &Node, error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
-    let key = match error.path().to_string() {
-        path if path == "." => String::new(),
-        path => path,
-    };
-    let mut message = error.inner().to_string();
-    if message.contains("unit variant") {
-        message = "this name needs its values below it, as in `adam: { learning_rate: 1.0e-3 }`".to_owned();
-    }
-    for (rust, plain) in TYPES {
-        message = message.replace(rust, plain);
-    }
-    if message.contains("expected struct") || message.contains("expected map with a single key") {
-        message = "this is a map: of one name to its values, or of keys to values".to_owned();
-    }
-    let (hint, place) = if message.starts_with("unknown field") {
-        (spelling_hint(&message, "remove the key, or correct its spelling"), node.key_place_of(&key))
-    } else if message.starts_with("missing field") {
-        ("add the key".to_owned(), Some(node.find(&key).0))
-    } else if message.starts_with("unknown variant") {
-        (spelling_hint(&message, "use one of the names listed"), Some(node.find(&key).0))
-    } else {
-        ("correct the value's type".to_owned(), Some(node.find(&key).0))
-    };
-    Problem { key, message, hint: Some(hint), place }
+/// The text, and where its lines begin.
+struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
 }
 
-fn problem_from_yaml(text: &str, error: &serde_saphyr::Error) -> Problem {
-    let whole = error.to_string();
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { text, starts }
+    }
+
+    fn place(&self, location: Location) -> Place {
+        let (line, column) = (location.line() as usize, location.column() as usize);
+        let span = location.span();
+        let len_chars = if location.span() == serde_saphyr::Span::UNKNOWN { 0 } else { span.len() as usize };
+        // Byte offsets are missing from syntax errors, so they are counted from the line and column.
+        let start = span.byte_offset().map_or_else(|| self.start(line, column), |offset| offset as usize);
+        let start = self.text.floor_char_boundary(start);
+        let line_end = self.starts.get(line).map_or(self.text.len(), |next| next - 1).max(start);
+        let on_line = self.text[start..line_end].trim_end_matches('\r');
+        let len = on_line.chars().take(len_chars).map(char::len_utf8).sum();
+        Place::Text { line, column, start, len }
+    }
+
+    fn start(&self, line: usize, column: usize) -> usize {
+        let line_start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let before: usize = self.text[line_start..].chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
+        line_start + before
+    }
+
+    fn node(&self, raw: Spanned<Raw>) -> Node {
+        let place = self.place(raw.referenced);
+        let kind = match raw.value {
+            Raw::Null => Kind::Null,
+            Raw::Bool(value) => Kind::Bool(value),
+            Raw::Number(value) => Kind::Number(value),
+            Raw::Text(value) => Kind::Text(value),
+            Raw::List(items) => Kind::List(items.into_iter().map(|item| self.node(item)).collect()),
+            Raw::Map(entries) => Kind::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| Entry {
+                        key_place: self.place(key.referenced),
+                        key: key.value,
+                        value: self.node(value),
+                    })
+                    .collect(),
+            ),
+        };
+        Node { kind, place }
+    }
+
+    fn problem(&self, error: &Error) -> Problem {
+        let (message, hint) = in_words(error.without_snippet());
+        let place = error.location().map(|location| self.place(location));
+        Problem { place, ..Problem::new("", message, hint) }
+    }
+}
+
+const TOO_LARGE: &str = "this is too long or nested too deeply for a spec";
+const WRONG_FILE: &str = "a spec has a few dozen keys; see whether this is the right file";
+
+/// What the parser found, and what to do about it.
+fn in_words(error: &Error) -> (String, &'static str) {
+    let plain = |message: &str, hint: &'static str| (message.to_owned(), hint);
+    match error {
+        Error::AliasError { error, .. } => in_words(error),
+        Error::Budget { .. } => plain(TOO_LARGE, WRONG_FILE),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => {
+            plain("its aliases (`*name`) expand to more than a spec may hold", "write the values out")
+        }
+        Error::RecursiveReferencesRequireWeakTypes { .. } => {
+            plain("this alias stands inside what it names", "write the values out")
+        }
+        Error::UnknownAnchor { .. } => {
+            plain("no anchor (`&name`) before this alias has its name", "put text that begins with `*` between quotes")
+        }
+        Error::MultipleDocuments { .. } => {
+            plain("a second document begins here", "keep one spec in a file, and no `---` but at its top")
+        }
+        Error::UnsupportedTag { tag, .. } => (
+            format!("the tag {tag} means nothing in a spec"),
+            "remove it, or put text that begins with `!` between quotes",
+        ),
+        Error::NonFiniteFloat { .. } => plain("a number must be finite", "write a number such as 0.5 or 1.0e-3"),
+        Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().map(|key| format!(" `{key}`")).unwrap_or_default();
+            (format!("the key{key} stands here twice"), "keep one of the two")
+        }
+        Error::BinaryNotUtf8 { .. }
+        | Error::InvalidBinaryBase64 { .. }
+        | Error::TaggedScalarCannotDeserializeIntoString { .. } => {
+            plain("the tag before this means nothing in a spec", "remove the tag")
+        }
+        Error::Unexpected { expected, .. } if expected.contains("string") => {
+            plain("a key must be text", "write `key: value`")
+        }
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => plain("`<<` takes a map", "write the keys out"),
+        other => of_syntax(other),
+    }
+}
+
+fn of_syntax(error: &Error) -> (String, &'static str) {
+    let whole = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
     let message = whole.split(" at line ").next().unwrap_or(&whole).to_owned();
-    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or(&message).to_owned();
-    let hint = if message.contains("duplicate") {
-        "keep one of the two keys"
-    } else if message.contains("tab") {
+    if message.contains("recursion limit") {
+        return (TOO_LARGE.to_owned(), WRONG_FILE);
+    }
+    let hint = if message.contains("tab") {
         "indent with spaces"
-    } else if message.contains("budget") {
-        "the document is too large or its aliases expand too far for a spec"
+    } else if message.contains("control") || message.contains("printable") {
+        "see whether this is a text file"
     } else {
-        "correct the YAML syntax here"
+        "correct the YAML here; text with `: `, ` #` or a special first character goes between quotes"
     };
-    let place = error.location().map(|location| place(text, location));
-    Problem { key: String::new(), message, hint: Some(hint.into()), place }
-}
-
-fn place(text: &str, location: Location) -> Place {
-    let (line, column) = (location.line() as usize, location.column() as usize);
-    // Byte offsets are missing from syntax errors, so they are counted from the line and column.
-    let line_start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
-    let in_line: usize =
-        text[line_start.min(text.len())..].chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
-    let start = (line_start + in_line).min(text.len());
-    let rest = &text[start..];
-    let on_line = rest.find('\n').unwrap_or(rest.len());
-    let len = rest.chars().take(location.span().len() as usize).map(char::len_utf8).sum::<usize>().min(on_line);
-    Place::Text { line, column, start, len }
+    (message, hint)
 }
 
 enum Raw {
@@ -134,28 +172,6 @@ enum Raw {
     Text(String),
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),
-}
-
-fn node_from_raw(text: &str, raw: Spanned<Raw>) -> Node {
-    let at = place(text, raw.referenced);
-    let kind = match raw.value {
-        Raw::Null => Kind::Null,
-        Raw::Bool(value) => Kind::Bool(value),
-        Raw::Number(value) => Kind::Number(value),
-        Raw::Text(value) => Kind::Text(value),
-        Raw::List(items) => Kind::List(items.into_iter().map(|item| node_from_raw(text, item)).collect()),
-        Raw::Map(entries) => Kind::Map(
-            entries
-                .into_iter()
-                .map(|(key, value)| Entry {
-                    key_place: place(text, key.referenced),
-                    key: key.value,
-                    value: node_from_raw(text, value),
-                })
-                .collect(),
-        ),
-    };
-    Node { kind, place: at }
 }
 
 impl<'de> Deserialize<'de> for Raw {

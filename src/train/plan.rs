@@ -54,7 +54,7 @@ impl Plan {
 /// Checks a spec against its images' names and its backbone, and reports all that does not fit together.
 pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let spec = &loaded.spec;
-    let mut problems = Vec::new();
+    let mut problems = loaded.out_of_range().to_vec();
     let listings = listings::of_spec(loaded, &mut problems);
     problems.extend(warmup_problem(spec));
     problems.extend(monitor_problems(spec));
@@ -67,6 +67,9 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
     let train = listings.iter().find(|(split, _)| *split == Split::Train);
     let n_classes = train.map(|(_, listing)| listing.classes.len());
+    // Without an image and without a layer there is nothing to count.
+    let countable = loaded.in_range("data.image_size") && loaded.in_range("model.head");
+    let n_classes = n_classes.filter(|_| countable);
     let head = n_classes.and_then(|n_classes| head_plan(spec, &layout, n_classes, &mut problems));
     match (freeze, head) {
         (Some(freeze), Some(head)) if problems.is_empty() => {
@@ -79,7 +82,10 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
 
 /// The network of a run, from the number of classes it was trained on; its images need not be there.
 pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan, SpecError> {
-    let mut problems = Vec::new();
+    let mut problems = loaded.out_of_range().to_vec();
+    if !problems.is_empty() {
+        return Err(loaded.error(problems));
+    }
     let layout = backbone::layout(loaded.spec.model.backbone);
     problems.extend(backbone_problems(&loaded.spec, &layout));
     let head = head_plan(&loaded.spec, &layout, n_classes, &mut problems);

@@ -8,7 +8,8 @@ use crate::support::{Place, SPEC, write_image};
 /// Checks the spec as it stands: the exit code and what was said.
 fn check(place: &Place, extra: &[&str]) -> (i32, String) {
     let printed = place.xp(&[&["check", "spec.yaml"], extra].concat());
-    (printed.code, printed.stderr)
+    // A long message goes on in a second line.
+    (printed.code, printed.stderr.replace("\n  │ ", " "))
 }
 
 /// A fault must be refused at its place, with a hint.
@@ -153,6 +154,33 @@ fn all_faults_of_values_and_of_meaning_are_reported_together() {
     for part in ["3 units", "50 rows, found 51", "data/nowhere"] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
+
+    // Both kinds in one report, and no run of what is out of range.
+    place.edit("epochs: 2", "epochs: 0");
+    place.edit("dropout: 0.2", "dropout: 1.5");
+    for command in ["check", "run", "summary"] {
+        let printed = place.xp(&[command, "spec.yaml"]);
+        assert_eq!(printed.code, 2);
+        for part in ["epochs: 0 is lower", "1.5 is greater", "3 units", "50 rows, found 51", "data/nowhere"] {
+            assert!(printed.stderr.contains(part), "{command} lacks {part}: {}", printed.stderr);
+        }
+    }
+    assert!(!place.path(".xp").exists());
+}
+
+#[test]
+fn a_size_out_of_range_is_reported_once_with_what_does_not_need_it() {
+    let place = Place::new();
+    place.edit("image_size: 32", "image_size: [4000000000, 4]");
+    place.edit("frozen_layers: all", "frozen_layers: 51");
+    place.edit("test: data/test", "test: data/nowhere");
+    let (code, stderr) = check(&place, &[]);
+    assert_eq!(code, 2);
+    for part in ["greater than 4096", "lower than 8", "50 rows, found 51", "data/nowhere"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    place.edit("image_size: [4000000000, 4]", "image_size: 4");
+    assert_eq!(check(&place, &[]).1.matches("lower than 8").count(), 1);
 }
 
 #[test]
@@ -165,6 +193,41 @@ fn a_wrong_set_argument_is_named() {
     assert_eq!(code, 2);
     assert!(stderr.contains("--set model.frozen_layers=99"), "{stderr}");
     assert_eq!(check(&place, &["--set", "optimizer.adam.learning_rate=1e-4"]).0, 0);
+    let cases = [
+        ("epochs=two", "a whole number from 1 to 1000000, found text \"two\""),
+        ("epochs=0", "0 is lower than 1"),
+        ("data.batchsize=4", "did you mean `batch_size`?"),
+        ("batch_size=4", "belongs under `data`"),
+        ("sweep.method=grid", "sweeps are not built yet"),
+        ("optimizer.sgd.momentum=0.9", "the key `learning_rate` is missing"),
+        ("data.test=data/nowhere", "data/nowhere"),
+        ("model.head.1.dropout=2", "2 is greater than 0.99"),
+        ("epochs", "has no `=`"),
+        ("=3", "is not a key"),
+        ("data..train=a", "is not a key"),
+        ("epochs=[", "is not YAML"),
+        ("name=!x a", "the tag !x means nothing"),
+    ];
+    for (set, says) in cases {
+        let (code, stderr) = check(&place, &["--set", set]);
+        assert_eq!(code, 2, "{set}: {stderr}");
+        assert!(stderr.contains(&format!("in `--set {set}`: ")) && stderr.contains(says), "{set}: {stderr}");
+        assert!(!stderr.contains("spec.yaml:"), "{set} is blamed on the file: {stderr}");
+    }
+    let printed = place.xp(&["run", "spec.yaml", "--device", "gpu"]);
+    assert_eq!(printed.code, 2);
+    assert!(printed.stderr.contains("--device") && printed.stderr.contains("unknown device"), "{}", printed.stderr);
+}
+
+#[test]
+fn an_argument_takes_the_place_of_what_cannot_stand_beside_it() {
+    let place = Place::new();
+    let resolved = |set: &str| place.json(&["check", "spec.yaml", "--json", "--set", set]);
+    assert_eq!(resolved("optimizer.sgd.learning_rate=0.5")["optimizer"]["sgd"]["learning_rate"], 0.5);
+    assert!(resolved("optimizer.sgd.learning_rate=0.5")["optimizer"].get("adam").is_none());
+    assert_eq!(resolved("optimizer.adam.beta_1=0.5")["optimizer"]["adam"]["learning_rate"], 1e-3);
+    assert_eq!(resolved("schedule.cosine.warmup_epochs=1")["schedule"]["cosine"]["warmup_epochs"], 1);
+    assert_eq!(resolved("model.frozen_layers.stages=2")["model"]["frozen_layers"]["stages"], 2);
 }
 
 #[test]

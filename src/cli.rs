@@ -9,6 +9,7 @@ mod doctor;
 mod evaluate;
 mod excerpt;
 mod failure;
+mod init;
 mod list;
 mod log;
 mod output;
@@ -55,6 +56,7 @@ enum Command {
     Summary(summary::SummaryArgs),
     Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
+    Init(init::InitArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -82,6 +84,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Summary(args) => summary::summary(args, context),
         Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),
+        Command::Init(args) => init::init(args),
         Command::Schema(args) => schema::schema(args),
         Command::Doctor(args) => doctor::doctor(args, context),
         Command::Completions(args) => completions::completions(args, &mut Cli::command()),

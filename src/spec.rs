@@ -12,6 +12,7 @@ pub mod parse;
 pub mod problem;
 pub mod schema;
 pub mod short_forms;
+pub mod starter;
 pub mod structure;
 
 use std::fs::{self, File};

@@ -4,6 +4,7 @@
 
 mod cli_augment;
 mod cli_check;
+mod cli_init;
 mod cli_run;
 mod concurrency;
 #[cfg(target_os = "linux")]

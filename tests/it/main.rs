@@ -7,6 +7,7 @@ mod cli_check;
 mod cli_init;
 mod cli_run;
 mod concurrency;
+mod effects;
 #[cfg(target_os = "linux")]
 mod faults;
 mod freezing;

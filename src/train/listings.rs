@@ -38,7 +38,7 @@ pub(super) fn of_spec(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(
     listings
 }
 
-/// Lists the images of one held-out split alone, the same as [`of_spec`] does.
+/// Lists the images of one held-out split alone, the same as `of_spec` does.
 pub fn of_split(loaded: &LoadedSpec, split: Split, source: &HeldOutSource) -> Result<Listing, SourceError> {
     let data = &loaded.spec.data;
     let images = |source, split| source::list(source, split, |path| loaded.resolve(path));

@@ -78,7 +78,7 @@ fn too_large(error: SheetTooLarge) -> Failure {
 
 /// Refuses what could not be written, before any work is done.
 fn check_output(path: &Path) -> Result<(), Failure> {
-    let folder = folder_of(path);
+    let folder = output::folder_of(path);
     if !folder.is_dir() {
         let what = format!("there is no folder {} to write {} into", folder.display(), path.display());
         return Err(Failure::NotThere { what, hint: "make the folder first, or name another".to_owned() });
@@ -89,13 +89,6 @@ fn check_output(path: &Path) -> Result<(), Failure> {
         return Err(Failure::Usage { what, hint: "`-o` takes a file whose name ends in .png".to_owned() });
     }
     Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
 }
 
 /// One training image and what is drawn for it.
@@ -186,7 +179,7 @@ fn write(path: &Path, sheet: &Sheet) -> Result<(), Failure> {
     let png = sheet.png().map_err(failed)?;
     // Made as any other file is: a temporary file of the crate's own making could be read by its owner alone.
     let temporary =
-        tempfile::Builder::new().prefix(".xp-augment-").make_in(folder_of(path), |path| File::create_new(path));
+        tempfile::Builder::new().prefix(".xp-augment-").make_in(output::folder_of(path), |path| File::create_new(path));
     let mut file = temporary.map_err(failed)?;
     file.write_all(&png).map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;

@@ -194,7 +194,10 @@ fn listing(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result
     };
     let mut listing = listed.map_err(|error| Failure::NotThere {
         what: format!("cannot {error}"),
-        hint: "`--data` takes a folder that holds a folder of images for each class, or a .csv file".into(),
+        hint: match named {
+            Some(_) => "`--data` takes a folder that holds a folder of images for each class, or a .csv file".into(),
+            None => error.hint().into(),
+        },
     })?;
     let trained = run.data.as_ref().map(|data| data.classes.as_slice()).unwrap_or_default();
     listing.take_classes_of(trained).map_err(|_| Failure::Usage {

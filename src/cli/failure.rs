@@ -107,8 +107,8 @@ impl Failure {
             Self::Run { name, error } => {
                 let place = error.place.as_ref().map(|place| format!("it happened at {place}; "));
                 Some(format!(
-                    "{}`xp show {name}` has the details; once the cause is put right, \
-                    `xp resume {name}` goes on from its last finished epoch",
+                    "{}`xp show {name}` has the details; once the cause is put right, `xp resume {name}` goes on from \
+                    its last finished epoch; a change of the spec starts a new run",
                     place.unwrap_or_default()
                 ))
             }

@@ -78,7 +78,7 @@ fn refuse_output(args: &InitArgs) -> Result<(), Failure> {
             hint: "choose another file with `-o FILE`, or replace it with `--force`".to_owned(),
         });
     }
-    let folder = folder_of(&args.output);
+    let folder = output::folder_of(&args.output);
     if !folder.is_dir() {
         let what = format!("there is no folder {} to write {} into", folder.display(), args.output.display());
         return Err(Failure::NotThere {
@@ -87,11 +87,6 @@ fn refuse_output(args: &InitArgs) -> Result<(), Failure> {
         });
     }
     Ok(())
-}
-
-/// The folder that a file is in.
-fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// Asks for the folder where somebody can answer.
@@ -141,7 +136,8 @@ fn look(root: &Path) -> Result<Found, Failure> {
     let below = folders_in(root);
     let split = |names: &[&str]| below.iter().find(|path| names.iter().any(|name| is_named(path, name)));
     let scan = |path: &PathBuf| folder::scan(path).map_err(|error| not_images(path, &error));
-    if let Some(train) = split(&TRAIN) {
+    // A class of trains holds images, not classes.
+    if let Some(train) = split(&TRAIN).filter(|train| !folders_in(train).is_empty()) {
         let valid = split(&VALID).map(scan).transpose()?;
         let test = split(&TEST).map(scan).transpose()?;
         return Ok(Found { train: scan(train)?, valid, test });
@@ -197,12 +193,12 @@ fn not_images(path: &Path, error: &FolderError) -> Failure {
 
 /// A folder as the spec names it: relative to the spec, unless it was named from the root.
 fn as_written(folder: &Path, spec: &Path) -> Result<String, Failure> {
-    let path = if folder.is_absolute() || folder_of(spec) == Path::new(".") {
+    let path = if folder.is_absolute() || output::folder_of(spec) == Path::new(".") {
         folder.to_owned()
     } else {
         let here = std::env::current_dir()
             .map_err(|source| Failure::Io { what: "find the working directory".into(), source })?;
-        relative(&here.join(folder), &here.join(folder_of(spec)))
+        relative(&here.join(folder), &here.join(output::folder_of(spec)))
     };
     path.to_str().map(str::to_owned).ok_or_else(|| Failure::Usage {
         what: format!("the name of {} is not UTF-8", path.display()),
@@ -261,7 +257,7 @@ fn check(path: &Path, yaml: &str) -> Result<(), Failure> {
 
 /// All of it or nothing, and never over what somebody else has just written.
 fn write(args: &InitArgs, yaml: &str) -> io::Result<()> {
-    let mut file = new_file(folder_of(&args.output))?;
+    let mut file = new_file(output::folder_of(&args.output))?;
     file.write_all(yaml.as_bytes())?;
     file.as_file().sync_all()?;
     let kept = if args.force { file.persist(&args.output) } else { file.persist_noclobber(&args.output) };

@@ -63,7 +63,7 @@ impl<'a> Committer<'a> {
     pub async fn take(&mut self, event: Event) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {
         match event {
             Event::PhaseStarted { .. } | Event::Progress { .. } | Event::PhaseEnded => {}
-            Event::Skipped(input) => {
+            Event::Skipped(input) | Event::Shared(input) => {
                 self.skipped.push(input);
                 if self.skipped.len() >= SKIPPED_GROUP {
                     self.flush().await?;

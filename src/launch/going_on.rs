@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::launch::keep::Committed;
 use crate::run::detail::RunDetail;
+use crate::run::summary::State;
 use crate::train::checkpoint;
 use crate::train::history::EpochValues;
 use crate::train::session::ResumePoint;
@@ -29,6 +30,7 @@ impl GoingOn {
         let point = ResumePoint {
             epoch: committed.last().map_or(0, |last| last.epoch),
             history,
+            extends: run.events.iter().any(|event| event.state == State::Finished),
             data: run.data.clone(),
             weights_hash: run.model.as_ref().map(|model| model.weights_hash.clone()),
         };

@@ -13,7 +13,7 @@ const FILE: &str = "splits.csv";
 
 /// Writes `splits.csv` into a run's folder where a split is a fraction of another.
 ///
-/// It can be used as `{ csv: … }` for every split of another spec.
+/// It can be used as `{ csv: … }` for every split of another spec, unless the images are parts of an IDX file.
 pub(crate) fn write(plan: &Plan, run_dir: &Path) -> Result<Option<Artifact>, LaunchError> {
     if !has_fraction(&plan.spec.data) {
         return Ok(None);

@@ -80,7 +80,8 @@ fn used(system: &BTreeMap<String, SystemSeries>) -> Option<String> {
         bytes(PROCESS_MEMORY_BYTES).map(|peak| format!("{peak} of memory at most")),
         percent(PROCESS_CPU_PERCENT).map(|mean| format!("{mean} of the CPU on average")),
     ];
-    for index in (0..).take_while(|&index| system.contains_key(&gpu_percent(index))) {
+    let is_known = |index| system.contains_key(&gpu_percent(index)) || system.contains_key(&gpu_memory_bytes(index));
+    for index in (0..).take_while(|&index| is_known(index)) {
         parts.push(percent(&gpu_percent(index)).map(|mean| format!("GPU {index} {mean}")));
         parts.push(bytes(&gpu_memory_bytes(index)));
     }

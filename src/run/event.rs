@@ -97,6 +97,8 @@ pub enum Event {
     Data(DataFacts),
     Model(ModelFacts),
     Skipped(SkippedInput),
+    /// An image that another split has too, which ends the run; recorded as those that are left out.
+    Shared(SkippedInput),
     /// Something the user should know and that does not stop the run.
     Warning(String),
     /// Points of single optimizer steps, stored as they come.

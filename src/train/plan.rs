@@ -101,7 +101,9 @@ pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan
 /// Checks a run's spec against images to measure; they must have the classes that were trained, in their order.
 pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, listing: Listing) -> Result<Plan, SpecError> {
     let network = plan_network(loaded, listing.classes.len())?;
-    Ok(assemble(&loaded.spec, vec![(split, listing)], network))
+    // All images are measured, also where an epoch measured a part of them.
+    let spec = Spec { validation_steps: None, ..loaded.spec.clone() };
+    Ok(assemble(&spec, vec![(split, listing)], network))
 }
 
 fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan) -> Plan {
@@ -179,6 +181,9 @@ fn class_problems(spec: &Spec, classes: &[String]) -> Vec<Problem> {
     for (i, k) in spec.top_k.iter().enumerate().filter(|(_, k)| usize::from(**k) >= n_classes) {
         let message = format!("every label is among the {k} most probable of {n_classes} classes");
         problems.push(Problem::new(&format!("top_k[{i}]"), message, "choose fewer than there are classes"));
+    }
+    for (i, k) in spec.top_k.iter().enumerate().filter(|(i, k)| spec.top_k[..*i].contains(k)) {
+        problems.push(Problem::new(&format!("top_k[{i}]"), format!("{k} stands there twice"), "keep one of the two"));
     }
     if let Some(ClassWeights::ByClass(weights)) = &spec.class_weights {
         for class in weights.keys().filter(|class| !classes.contains(class)) {

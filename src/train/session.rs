@@ -18,7 +18,7 @@ use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
 use crate::train::device::TrainDevice;
 use crate::train::evaluate;
 use crate::train::feed::{Feed, Source};
-use crate::train::history::{EpochValues, History};
+use crate::train::history::{self, EpochValues, History};
 use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
@@ -49,6 +49,8 @@ pub struct ResumePoint {
     pub epoch: u32,
     /// The committed epochs' values of the metrics that decide something.
     pub history: EpochValues,
+    /// Whether the run had finished before: what is asked for is more than what ended it.
+    pub extends: bool,
     /// The images that the committed epochs were trained on.
     pub data: Option<DataFacts>,
     /// The weights that the run began with.
@@ -162,6 +164,13 @@ impl Session<'_> {
         Ok(Completion::Done(Sources { train, valid, test, steps_per_epoch }))
     }
 
+    /// Whether the epoch before an interruption was the last, and only what follows the training is missing.
+    fn had_stopped_early(&self, history: &History) -> bool {
+        let interrupted = self.resume.as_ref().is_some_and(|resume| !resume.extends);
+        let stopping = self.plan.spec.early_stopping.as_ref().filter(|_| interrupted);
+        stopping.is_some_and(|stopping| history::stops_early(&history.values(stopping.monitor.key()), stopping))
+    }
+
     /// Hands the training to burn-train.
     fn fit(&self, trainee: Trainee, sources: &Sources, history: &History) -> Result<Completion<Trainee>, TrainError> {
         let spec = &self.plan.spec;
@@ -169,7 +178,7 @@ impl Session<'_> {
         if done > 0 {
             checkpoint::verify(self.run_dir, done)?;
         }
-        if done >= spec.epochs {
+        if done >= spec.epochs || self.had_stopped_early(history) {
             return Ok(Completion::Done(evaluate::load(trainee, self.run_dir, done)?));
         }
         let interrupter = Interrupter::new();

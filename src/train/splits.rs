@@ -68,7 +68,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The error's text names one file; the record names them all.
+    /// The error's text names one file; the record names the first thousand.
     fn tell_bad_images(&self, error: &ReadError) {
         if let ReadError::BadImages { split, bad, .. } = error {
             for image in bad {
@@ -119,7 +119,7 @@ impl Reading<'_> {
         for pair in &found.shared {
             let ((split, path), (first_split, first)) = (pair.image.clone(), &pair.first);
             let reason = format!("the same bytes as the {first_split} image {}", first.display());
-            self.events.send(Event::Skipped(SkippedInput { split, path, reason }));
+            self.events.send(Event::Shared(SkippedInput { split, path, reason }));
         }
         Err(SharedImages { pairs: Pairs(found.shared) }.into())
     }

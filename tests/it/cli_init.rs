@@ -72,6 +72,14 @@ fn class_folders_are_split() {
 }
 
 #[test]
+fn a_class_of_trains_is_no_split() {
+    let place = empty();
+    images(&place, "vehicles", &["car", "plane", "train"], 5);
+    let said = place.xp(&["init", "vehicles"]);
+    assert!(said.stdout.starts_with("vehicles: 3 classes: car, plane, train\n"), "{} {}", said.stdout, said.stderr);
+}
+
+#[test]
 fn any_name_of_a_folder_is_written_so_that_it_is_found() {
     let place = empty();
     for folder in ["my photos", "a: b", "it's \"so\"", "日本", "~pets", "null", "#1"] {

@@ -164,3 +164,30 @@ fn what_cannot_go_on_says_why() {
     assert!(printed.stderr.contains("is damaged"), "{}", printed.stderr);
     assert_eq!(place.xp(&["resume", "nobody"]).code, 3);
 }
+
+#[test]
+fn a_run_that_had_stopped_early_trains_no_further() {
+    let place = Place::new();
+    place.edit("epochs: 2", "epochs: 60\nearly_stopping: { monitor: valid.accuracy, patience: 3 }");
+    place.edit("learning_rate: 1.0e-3", "learning_rate: 1.0e-2");
+    assert_eq!(place.xp(&["run", "spec.yaml", "--name", "early"]).code, 0);
+    let finished = place.json(&["show", "early", "--json"]);
+    // As it is after a kill between the last epoch and the ending.
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path(".xp/xp.db"));
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        sqlx::query("UPDATE runs SET state = 'running', ended_at_ms = NULL").execute(&pool).await.unwrap();
+        sqlx::query("DELETE FROM run_events WHERE state = 'finished'").execute(&pool).await.unwrap();
+        pool.close().await;
+    });
+    let printed = place.xp(&["resume", "early"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    let resumed = place.json(&["show", "early", "--json"]);
+    assert_eq!(resumed["trained"], finished["trained"]);
+    assert_eq!(resumed["metrics"]["valid.loss"], finished["metrics"]["valid.loss"]);
+    assert_eq!(resumed["metrics"]["test.loss"]["last"], finished["metrics"]["test.loss"]["last"]);
+    // Who asks for more epochs of a finished run wants them.
+    let more = finished["metrics"]["valid.loss"]["n"].as_u64().unwrap() + 1;
+    assert_eq!(place.xp(&["resume", "early", "--epochs", &more.to_string()]).code, 0);
+    assert_eq!(place.json(&["show", "early", "--json"])["metrics"]["valid.loss"]["n"], more);
+}

@@ -134,6 +134,8 @@ fn so_many_of_the_best_are_counted_where_asked() {
     let problem = place.xp(&["check", "spec.yaml", "--set", "top_k=[2]"]);
     assert_eq!(problem.code, 2);
     assert!(problem.stderr.contains("most probable of 2 classes"), "{}", problem.stderr);
+    let problem = place.xp(&["check", "spec.yaml", "--set", "top_k=[2, 2]"]);
+    assert!(problem.stderr.contains("2 stands there twice"), "{}", problem.stderr);
     for split in ["train", "valid", "test"] {
         for i in 0..4 {
             crate::support::write_image(&place.path(&format!("data/{split}/green/{i}.png")), [40, 200, 60], i);

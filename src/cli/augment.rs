@@ -1,7 +1,5 @@
 //! `xp augment`: a contact sheet of what a spec's augmentation makes of its training images.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,7 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::cli::failure::Failure;
-use crate::cli::output;
+use crate::cli::output::{self, Overwrite};
 use crate::cli::progress;
 use crate::data::augment::Transform;
 use crate::data::images::Images;
@@ -175,15 +173,8 @@ fn laid_out(args: &AugmentArgs, spec: &Spec, rows: &[Row]) -> Result<Sheet, Fail
 
 /// Writes the file whole or not at all.
 fn write(path: &Path, sheet: &Sheet) -> Result<(), Failure> {
-    let failed = |source| Failure::Io { what: format!("write {}", path.display()), source };
-    let png = sheet.png().map_err(failed)?;
-    // Made as any other file is: a temporary file of the crate's own making could be read by its owner alone.
-    let temporary =
-        tempfile::Builder::new().prefix(".xp-augment-").make_in(output::folder_of(path), |path| File::create_new(path));
-    let mut file = temporary.map_err(failed)?;
-    file.write_all(&png).map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    let written = sheet.png().and_then(|png| output::write_whole(path, &png, Overwrite::Always));
+    written.map_err(|source| Failure::Io { what: format!("write {}", path.display()), source })
 }
 
 fn drawn_json(args: &AugmentArgs, sheet: &Sheet, rows: &[Row]) -> Value {

@@ -5,10 +5,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
-use tempfile::NamedTempFile;
 
 use crate::cli::failure::Failure;
-use crate::cli::output;
+use crate::cli::output::{self, Overwrite};
 use crate::data::folder::{self, FolderError};
 use crate::data::listing::Listing;
 use crate::report::number::count_text;
@@ -257,24 +256,8 @@ fn check(path: &Path, yaml: &str) -> Result<(), Failure> {
 
 /// All of it or nothing, and never over what somebody else has just written.
 fn write(args: &InitArgs, yaml: &str) -> io::Result<()> {
-    let mut file = new_file(output::folder_of(&args.output))?;
-    file.write_all(yaml.as_bytes())?;
-    file.as_file().sync_all()?;
-    let kept = if args.force { file.persist(&args.output) } else { file.persist_noclobber(&args.output) };
-    kept.map(drop).map_err(|error| error.error)
-}
-
-/// Readable by whom the user's mask allows, as a file that an editor writes.
-#[cfg(unix)]
-fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
-    use std::os::unix::fs::PermissionsExt;
-
-    tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o666)).tempfile_in(folder)
-}
-
-#[cfg(not(unix))]
-fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
-    NamedTempFile::new_in(folder)
+    let overwrite = if args.force { Overwrite::Always } else { Overwrite::Never };
+    output::write_whole(&args.output, yaml.as_bytes(), overwrite)
 }
 
 fn said(found: &Found, named: &Path, spec: &Path) -> String {

@@ -1,5 +1,6 @@
 //! Standard output: written whole, quiet when the reader has gone.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,26 @@ pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
 /// The folder that a file is in.
 pub(crate) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Whether a file that is there may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overwrite {
+    Always,
+    Never,
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], overwrite: Overwrite) -> io::Result<()> {
+    // Made as any other file is: a temporary file of the crate's own making could be read by its owner alone.
+    let mut file = tempfile::Builder::new().prefix(".xp-").make_in(folder_of(path), |path| File::create_new(path))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    let kept = match overwrite {
+        Overwrite::Always => file.persist(path),
+        Overwrite::Never => file.persist_noclobber(path),
+    };
+    kept.map(drop).map_err(|error| error.error)
 }
 
 /// A path as short as it can be typed from the working directory.

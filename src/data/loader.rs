@@ -52,10 +52,6 @@ impl Loader {
         &self.settings.batching
     }
 
-    pub fn images(&self) -> &Arc<Images> {
-        &self.images
-    }
-
     /// Starts to prepare the batches of an epoch, which counts from 1.
     pub fn epoch(&self, epoch: u32, stop: &StopFlag) -> Batches {
         let sections = self.settings.batching.sections(epoch);

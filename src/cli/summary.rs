@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
 use crate::models::head::dense_tensors;
-use crate::models::layout::{Layout, Row};
+use crate::models::layout::Row;
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::Spec;
@@ -36,8 +36,9 @@ pub(crate) struct SummaryArgs {
 const DEFAULT_SIZE: usize = 224;
 
 pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failure> {
-    let rows = match backbones().find(|layout| layout.name == args.subject) {
-        Some(layout) => {
+    let rows = match BackboneName::ALL.into_iter().find(|name| name.as_str() == args.subject) {
+        Some(name) => {
+            let layout = backbone::layout(name);
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
             Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
         }
@@ -46,12 +47,8 @@ pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failu
     if args.json { output::print_json(&rows.json()) } else { output::print(&rows.text()) }
 }
 
-fn backbones() -> impl Iterator<Item = Layout> {
-    BackboneName::ALL.into_iter().map(backbone::layout)
-}
-
 fn backbone_names() -> String {
-    backbones().map(|layout| layout.name).collect::<Vec<_>>().join(", ")
+    BackboneName::ALL.map(BackboneName::as_str).join(", ")
 }
 
 fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Failure> {

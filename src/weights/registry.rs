@@ -51,7 +51,7 @@ const VGG: Preprocessing =
 pub fn imagenet(backbone: BackboneName) -> Option<&'static Entry> {
     match backbone {
         BackboneName::EfficientnetLite0 => Some(&EFFICIENTNET_LITE0),
-        BackboneName::Vgg16 => None,
+        _ => None,
     }
 }
 
@@ -59,6 +59,6 @@ pub fn imagenet(backbone: BackboneName) -> Option<&'static Entry> {
 pub fn preprocessing(backbone: BackboneName, _: Weights) -> &'static Preprocessing {
     match backbone {
         BackboneName::EfficientnetLite0 => &EFFICIENTNET_LITE0.preprocessing,
-        BackboneName::Vgg16 => &VGG,
+        _ => &VGG,
     }
 }

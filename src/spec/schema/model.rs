@@ -34,14 +34,97 @@ pub struct Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackboneName {
+    /// VGG11, 9.2 million parameters: Simonyan and Zisserman 2015, column A.
+    Vgg11,
+    /// VGG13, 9.4 million parameters: the same, column B.
+    Vgg13,
+    /// VGG16, 14.7 million parameters: the same, column D.
+    Vgg16,
+    /// VGG19, 20.0 million parameters: the same, column E.
+    Vgg19,
+    /// VGG11 with a batch norm after every convolution.
+    Vgg11Bn,
+    /// VGG13 with a batch norm after every convolution.
+    Vgg13Bn,
+    /// VGG16 with a batch norm after every convolution.
+    Vgg16Bn,
+    /// VGG19 with a batch norm after every convolution.
+    Vgg19Bn,
+    /// ResNet18, 11.2 million parameters: He et al. 2015, table 1.
+    Resnet18,
+    /// ResNet34, 21.3 million parameters: the same.
+    Resnet34,
+    /// ResNet50, 23.5 million parameters: the same, of bottleneck blocks.
+    Resnet50,
+    /// ResNet101, 42.5 million parameters: the same, of bottleneck blocks.
+    Resnet101,
+    /// ResNet152, 58.1 million parameters: the same, of bottleneck blocks.
+    Resnet152,
+    /// MobileNetV2, 2.2 million parameters: Sandler et al. 2018, table 2.
+    MobilenetV2,
     /// EfficientNet-Lite0, 3.4 million parameters: Tan and Le 2019, without squeeze-and-excitation.
     EfficientnetLite0,
-    /// VGG16 without its classifier, 14.7 million parameters: Simonyan and Zisserman 2015, column D.
-    Vgg16,
+    /// EfficientNet-Lite1, 4.1 million parameters, meant for 240 pixels.
+    EfficientnetLite1,
+    /// EfficientNet-Lite2, 4.8 million parameters, meant for 260 pixels.
+    EfficientnetLite2,
+    /// EfficientNet-Lite3, 6.9 million parameters, meant for 280 pixels.
+    EfficientnetLite3,
+    /// EfficientNet-Lite4, 11.7 million parameters, meant for 300 pixels.
+    EfficientnetLite4,
+    /// Two small blocks in the manner of VGG, for tests; there are no trained weights for it.
+    VggTiny,
 }
 
 impl BackboneName {
-    pub const ALL: [Self; 2] = [Self::EfficientnetLite0, Self::Vgg16];
+    pub const ALL: [Self; 20] = [
+        Self::Vgg11,
+        Self::Vgg13,
+        Self::Vgg16,
+        Self::Vgg19,
+        Self::Vgg11Bn,
+        Self::Vgg13Bn,
+        Self::Vgg16Bn,
+        Self::Vgg19Bn,
+        Self::Resnet18,
+        Self::Resnet34,
+        Self::Resnet50,
+        Self::Resnet101,
+        Self::Resnet152,
+        Self::MobilenetV2,
+        Self::EfficientnetLite0,
+        Self::EfficientnetLite1,
+        Self::EfficientnetLite2,
+        Self::EfficientnetLite3,
+        Self::EfficientnetLite4,
+        Self::VggTiny,
+    ];
+
+    /// The name as a spec writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Vgg11 => "vgg11",
+            Self::Vgg13 => "vgg13",
+            Self::Vgg16 => "vgg16",
+            Self::Vgg19 => "vgg19",
+            Self::Vgg11Bn => "vgg11_bn",
+            Self::Vgg13Bn => "vgg13_bn",
+            Self::Vgg16Bn => "vgg16_bn",
+            Self::Vgg19Bn => "vgg19_bn",
+            Self::Resnet18 => "resnet18",
+            Self::Resnet34 => "resnet34",
+            Self::Resnet50 => "resnet50",
+            Self::Resnet101 => "resnet101",
+            Self::Resnet152 => "resnet152",
+            Self::MobilenetV2 => "mobilenet_v2",
+            Self::EfficientnetLite0 => "efficientnet_lite0",
+            Self::EfficientnetLite1 => "efficientnet_lite1",
+            Self::EfficientnetLite2 => "efficientnet_lite2",
+            Self::EfficientnetLite3 => "efficientnet_lite3",
+            Self::EfficientnetLite4 => "efficientnet_lite4",
+            Self::VggTiny => "vgg_tiny",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -99,4 +182,16 @@ pub enum Activation {
     Softmax,
     /// The probability of the second of two classes.
     Sigmoid,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backbone_is_called_as_it_is_written() {
+        for name in BackboneName::ALL {
+            assert_eq!(serde_json::to_value(name).unwrap(), name.as_str());
+        }
+    }
 }

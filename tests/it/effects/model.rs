@@ -1,11 +1,36 @@
 //! What the keys of the network do.
 
+use xp::spec::schema::model::BackboneName;
+
 use super::Case;
 use super::lab::{assert_part_after, assert_same, colours, losses, run};
 
 pub const CASES: &[Case] = &[
     Case {
-        keys: &["model", "model.backbone", "model.backbone=efficientnet_lite0", "model.backbone=vgg16"],
+        keys: &[
+            "model",
+            "model.backbone",
+            "model.backbone=vgg11",
+            "model.backbone=vgg13",
+            "model.backbone=vgg16",
+            "model.backbone=vgg19",
+            "model.backbone=vgg11_bn",
+            "model.backbone=vgg13_bn",
+            "model.backbone=vgg16_bn",
+            "model.backbone=vgg19_bn",
+            "model.backbone=resnet18",
+            "model.backbone=resnet34",
+            "model.backbone=resnet50",
+            "model.backbone=resnet101",
+            "model.backbone=resnet152",
+            "model.backbone=mobilenet_v2",
+            "model.backbone=efficientnet_lite0",
+            "model.backbone=efficientnet_lite1",
+            "model.backbone=efficientnet_lite2",
+            "model.backbone=efficientnet_lite3",
+            "model.backbone=efficientnet_lite4",
+            "model.backbone=vgg_tiny",
+        ],
         shows: the_backbone_is_the_one_named,
     },
     Case {
@@ -58,6 +83,10 @@ fn the_backbone_is_the_one_named() {
     assert_eq!(lite0, ("efficientnet_lite0", 3_371_008 + 3 * 1_281));
     let vgg16 = parameters(&["model.backbone=vgg16", "model.weights=random"]);
     assert_eq!(vgg16, ("vgg16", 14_714_688 + 3 * 513));
+    for name in BackboneName::ALL.map(BackboneName::as_str) {
+        let plan = colours().plan(&[&format!("model.backbone={name}"), "model.weights=random"]);
+        assert_eq!(plan.spec.model.backbone.as_str(), name);
+    }
 }
 
 fn weights_are_loaded_or_drawn() {

@@ -14,8 +14,9 @@ use xp::models::backbone;
 use xp::models::classifier::{NetworkPlan, Prefix, Sources};
 use xp::models::freeze::freeze;
 use xp::models::head;
+use xp::models::layout::Form;
 use xp::models::parameters::RandomParameters;
-use xp::models::unit::Norms;
+use xp::models::segment::Norms;
 use xp::spec::schema::model::BackboneName;
 use xp::spec::short_forms::FrozenLayers;
 
@@ -57,8 +58,8 @@ fn measured((backbone, size, batch): (BackboneName, usize, usize), n_rounds: usi
 
 /// The whole backbone, frozen, with random weights.
 fn prefix(backbone: BackboneName, size: usize, device: &Device) -> (&'static str, Prefix) {
-    let layout = backbone::layout(backbone);
-    let head = head::plan(&head::default_layers(10), 10, layout.output_chw(layout.units.len(), size, size)).unwrap();
+    let layout = backbone::layout(backbone, Form::Torch);
+    let head = head::plan(&head::default_layers(10), 10, layout.output_chw(layout.nodes.len(), size, size)).unwrap();
     let freeze = freeze(&FrozenLayers::All, &layout).unwrap();
     let plan = NetworkPlan { layout, freeze, norms: Norms::Frozen, head };
     let random = RandomParameters { seed: 0 };

@@ -3,14 +3,18 @@
 //! Where the numbers in the layers come from is not decided here: [`parameters::Parameters`] asks for them.
 
 pub mod backbone;
+pub mod builder;
 pub mod classifier;
-pub mod conv;
 pub mod dropout;
 pub mod efficientnet_lite;
 pub mod freeze;
 pub mod head;
-pub mod layer;
 pub mod layout;
+pub mod mobilenet_v2;
+pub mod node;
+pub mod operation;
 pub mod parameters;
-pub mod unit;
+pub mod resnet;
+pub mod segment;
+pub mod top;
 pub mod vgg;

@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
 use crate::models::head::dense_tensors;
-use crate::models::layout::Row;
+use crate::models::layout::{Form, Row};
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::Spec;
@@ -38,7 +38,7 @@ const DEFAULT_SIZE: usize = 224;
 pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failure> {
     let rows = match BackboneName::ALL.into_iter().find(|name| name.as_str() == args.subject) {
         Some(name) => {
-            let layout = backbone::layout(name);
+            let layout = backbone::layout(name, Form::Keras);
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
             Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
         }

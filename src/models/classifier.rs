@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::models::conv::LayerTensors;
 use crate::models::dropout::DropoutAddress;
 use crate::models::freeze::Freeze;
-use crate::models::head::{Head, HeadPlan};
-use crate::models::layout::Layout;
+use crate::models::head::{Head, HeadPlan, dense_tensors};
+use crate::models::layout::{Layout, NodeShape};
+use crate::models::operation::Operation;
 use crate::models::parameters::{Parameters, ParametersError};
-use crate::models::unit::{Norms, Unit};
+use crate::models::segment::{Norms, Segment};
 
 /// What a network is made of, without its tensors.
 #[derive(Clone, Debug)]
@@ -21,22 +21,27 @@ pub struct NetworkPlan {
 }
 
 impl NetworkPlan {
+    /// The nodes of the prefix, and those of the tail.
+    fn nodes(&self) -> (&[NodeShape], &[NodeShape]) {
+        self.layout.nodes.split_at(self.freeze.n_prefix_nodes)
+    }
+
     /// Whether any batch norm computes statistics of the batch.
     pub fn trains_norms(&self) -> bool {
         self.norms == Norms::Trained && self.freeze.n_rows < self.layout.n_rows()
     }
 }
 
-/// The frozen units up to the deepest cut, outside autodiff.
+/// The frozen nodes up to the deepest cut, outside autodiff.
 #[derive(Module, Debug)]
 pub struct Prefix {
-    units: Vec<Unit>,
+    nodes: Segment,
 }
 
-/// The units after the cut, and the head.
+/// The nodes after the cut, and the head.
 #[derive(Module, Debug)]
 pub struct Tail {
-    units: Vec<Unit>,
+    nodes: Segment,
     head: Head,
 }
 
@@ -50,38 +55,33 @@ pub struct Sources<'a> {
 impl Prefix {
     /// Builds the prefix on a device without autodiff.
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
-        let units = plan.layout.units[..plan.freeze.n_prefix_units].iter();
-        let units = units.map(|unit| Ok(Unit::new(unit, sources.backbone, device)?.folded()));
-        Ok(Self { units: units.collect::<Result<Vec<_>, ParametersError>>()? }.valid())
+        let nodes = Segment::new(plan.nodes().0, 0, sources.backbone, device)?;
+        Ok(Self { nodes: nodes.folded() }.valid())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.units.is_empty()
+        self.nodes.is_empty()
     }
 
     /// Shape: `[n, 3, h, w]` → `[n, c, h', w']`, see [`Layout::output_chw`].
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        self.units.iter().fold(images, |x, unit| unit.forward(x))
+        self.nodes.forward(images)
     }
 }
 
 impl Tail {
     /// Builds the trained part; on a device with autodiff its free parameters get gradients.
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
-        let mut units = Vec::new();
-        for (i, shape) in plan.layout.units[plan.freeze.n_prefix_units..].iter().enumerate() {
-            let n_frozen_rows = if i == 0 { plan.freeze.n_branch_rows } else { 0 };
-            units.push(Unit::new(shape, sources.backbone, device)?.frozen(n_frozen_rows, plan.norms));
-        }
-        Ok(Self { units, head: Head::new(&plan.head, sources.head, device)? })
+        let nodes = Segment::new(plan.nodes().1, plan.freeze.n_prefix_nodes, sources.backbone, device)?;
+        let nodes = nodes.frozen(plan.freeze.n_branch_nodes, plan.norms);
+        Ok(Self { nodes, head: Head::new(&plan.head, sources.head, device)? })
     }
 
     /// Logits; dropout is off without an address.
     ///
     /// Shape: the prefix's output → `[n, units]`.
     pub fn forward(&self, features: Tensor<4>, dropout: Option<DropoutAddress<'_>>) -> Tensor<2> {
-        let map = self.units.iter().fold(features, |x, unit| unit.forward(x));
-        self.head.forward(map, dropout)
+        self.head.forward(self.nodes.forward(features), dropout)
     }
 }
 
@@ -95,22 +95,14 @@ pub struct NamedTensors {
 /// Every tensor of a network, running statistics included.
 pub fn tensors(plan: &NetworkPlan, prefix: &Prefix, tail: &Tail) -> NamedTensors {
     let mut named = NamedTensors::default();
-    let shapes = &plan.layout.units;
-    for (unit, shape) in prefix.units.iter().zip(shapes) {
-        named.frozen.extend(unit.tensors(shape).flat_map(LayerTensors::all));
-    }
-    for (i, (unit, shape)) in tail.units.iter().zip(&shapes[plan.freeze.n_prefix_units..]).enumerate() {
-        let n_frozen_rows = if i == 0 { plan.freeze.n_branch_rows } else { 0 };
-        for (row, tensors) in unit.tensors(shape).enumerate() {
-            if row < n_frozen_rows {
-                named.frozen.extend(tensors.all());
-                continue;
-            }
-            named.trained.extend(tensors.conv);
-            match plan.norms {
-                Norms::Frozen => named.frozen.extend(tensors.norm),
-                Norms::Trained => named.trained.extend(tensors.norm),
-            }
+    let (prefix_nodes, tail_nodes) = plan.nodes();
+    named.frozen.extend(prefix.nodes.tensors(prefix_nodes).flat_map(|(_, tensors)| tensors));
+    for (i, (operation, tensors)) in tail.nodes.tensors(tail_nodes).enumerate() {
+        let is_frozen_norm = plan.norms == Norms::Frozen && matches!(operation, Operation::Norm(_));
+        if i < plan.freeze.n_branch_nodes || is_frozen_norm {
+            named.frozen.extend(tensors);
+        } else {
+            named.trained.extend(tensors);
         }
     }
     named.trained.extend(tail.head.tensors(&plan.head));
@@ -132,16 +124,14 @@ impl ParameterCount {
 
 /// Counts parameters from shapes alone.
 pub fn count_parameters(plan: &NetworkPlan) -> ParameterCount {
-    let head: u64 = plan.head.dense.iter().map(|[n_in, units]| (n_in * units + units) as u64).sum();
+    let head: u64 = dense_tensors(&plan.head).iter().flatten().map(|tensor| tensor.n_values() as u64).sum();
     let mut count = ParameterCount { total: head, trained: head };
-    // The input is row 1.
-    for (row, layer) in (2..).zip(plan.layout.layers()) {
-        count.total += layer.n_parameters();
-        if row > plan.freeze.n_rows {
-            count.trained += match plan.norms {
-                Norms::Frozen => layer.n_parameters() - layer.n_norm_parameters(),
-                Norms::Trained => layer.n_parameters(),
-            };
+    for (i, node) in plan.layout.nodes.iter().enumerate() {
+        let n_parameters = node.operation.n_parameters();
+        count.total += n_parameters;
+        let is_frozen_norm = plan.norms == Norms::Frozen && matches!(node.operation, Operation::Norm(_));
+        if i >= plan.freeze.n_nodes() && !is_frozen_norm {
+            count.trained += n_parameters;
         }
     }
     count

@@ -8,10 +8,10 @@ use crate::spec::short_forms::FrozenLayers;
 pub struct Freeze {
     /// Frozen rows, the input included.
     pub n_rows: u64,
-    /// Whole frozen units: they run on plain tensors, outside autodiff.
-    pub n_prefix_units: usize,
-    /// Frozen rows at the start of the unit after them, inside its residual branch.
-    pub n_branch_rows: usize,
+    /// Nodes up to the deepest cut within those rows: they run on plain tensors, outside autodiff.
+    pub n_prefix_nodes: usize,
+    /// Frozen nodes after them, between which and the cut more than one tensor passes.
+    pub n_branch_nodes: usize,
 }
 
 /// Why a `frozen_layers` does not fit a backbone.
@@ -25,20 +25,22 @@ pub enum FreezeError {
     UnknownRow { backbone: &'static str, name: String },
 }
 
-/// Counts the rows that `frozen` names, and the units they fill.
+impl Freeze {
+    /// A network whose tail is all there is.
+    pub const NONE: Self = Self { n_rows: 0, n_prefix_nodes: 0, n_branch_nodes: 0 };
+
+    pub fn n_nodes(self) -> usize {
+        self.n_prefix_nodes + self.n_branch_nodes
+    }
+}
+
+/// Counts the rows that `frozen` names, and finds the cut.
 pub fn freeze(frozen: &FrozenLayers, layout: &Layout) -> Result<Freeze, FreezeError> {
     let n_rows = n_frozen_rows(frozen, layout)?;
-    // The input is a row of no unit.
-    let mut n_rows_left = n_rows.saturating_sub(1) as usize;
-    let mut n_prefix_units = 0;
-    for unit in &layout.units {
-        if n_rows_left < unit.layers.len() {
-            break;
-        }
-        n_rows_left -= unit.layers.len();
-        n_prefix_units += 1;
-    }
-    Ok(Freeze { n_rows, n_prefix_units, n_branch_rows: n_rows_left })
+    let n_nodes = layout.n_nodes(n_rows);
+    let ends = (1..=n_rows).map(|n_rows| layout.n_nodes(n_rows));
+    let n_prefix_nodes = ends.rev().find(|&end| layout.is_cut(end)).unwrap_or(0);
+    Ok(Freeze { n_rows, n_prefix_nodes, n_branch_nodes: n_nodes - n_prefix_nodes })
 }
 
 fn n_frozen_rows(frozen: &FrozenLayers, layout: &Layout) -> Result<u64, FreezeError> {
@@ -54,10 +56,7 @@ fn n_frozen_rows(frozen: &FrozenLayers, layout: &Layout) -> Result<u64, FreezeEr
         FrozenLayers::Stages(found) if *found > layout.n_stages() => {
             Err(FreezeError::TooManyStages { backbone, n_stages: layout.n_stages(), found: *found })
         }
-        FrozenLayers::Stages(found) => {
-            let in_stages = layout.units.iter().filter(|unit| unit.stage <= *found);
-            Ok(1 + in_stages.map(|unit| unit.layers.len() as u64).sum::<u64>())
-        }
+        FrozenLayers::Stages(found) => Ok(1 + layout.rows.iter().filter(|row| row.stage <= *found).count() as u64),
         FrozenLayers::Through(name) => (1..=n_rows)
             .find(|row| layout.row_name(*row) == Some(name))
             .ok_or_else(|| FreezeError::UnknownRow { backbone, name: name.clone() }),
@@ -67,56 +66,79 @@ fn n_frozen_rows(frozen: &FrozenLayers, layout: &Layout) -> Result<u64, FreezeEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::efficientnet_lite::lite0;
-    use crate::models::vgg::vgg16;
+    use crate::models::efficientnet_lite::LITE0;
+    use crate::models::layout::Form;
+    use crate::models::resnet::{RESNET18, RESNET50};
+    use crate::models::vgg::VGG16;
 
-    fn within(layout: &Layout, frozen: FrozenLayers) -> (u64, usize, usize) {
+    /// Frozen rows, rows up to the cut, and frozen nodes after it.
+    fn within(layout: &Layout, frozen: FrozenLayers) -> (u64, u64, usize) {
         let freeze = freeze(&frozen, layout).unwrap();
-        (freeze.n_rows, freeze.n_prefix_units, freeze.n_branch_rows)
+        let cut = (1..=layout.n_rows()).find(|&n_rows| layout.n_nodes(n_rows) == freeze.n_prefix_nodes).unwrap();
+        (freeze.n_rows, cut, freeze.n_branch_nodes)
     }
 
-    fn of(frozen: FrozenLayers) -> (u64, usize, usize) {
-        within(&lite0(), frozen)
+    fn of(frozen: FrozenLayers) -> (u64, u64, usize) {
+        within(&LITE0.layout(), frozen)
     }
 
     #[test]
     fn every_spelling_counts_the_same_rows() {
-        let n_units = lite0().units.len();
-        assert_eq!(of(FrozenLayers::None), (0, 0, 0));
-        assert_eq!(of(FrozenLayers::Count(1)), (1, 0, 0));
-        assert_eq!(of(FrozenLayers::Stages(0)), (1, 0, 0));
+        assert_eq!(of(FrozenLayers::None), (0, 1, 0));
+        assert_eq!(of(FrozenLayers::Count(1)), (1, 1, 0));
+        assert_eq!(of(FrozenLayers::Stages(0)), (1, 1, 0));
         assert_eq!(of(FrozenLayers::Stages(1)), of(FrozenLayers::Through("conv_stem".into())));
         assert_eq!(of(FrozenLayers::Stages(2)), of(FrozenLayers::Count(4)));
-        assert_eq!(of(FrozenLayers::All), (50, n_units, 0));
+        assert_eq!(of(FrozenLayers::All), (50, 50, 0));
         assert_eq!(of(FrozenLayers::Stages(9)), of(FrozenLayers::All));
         assert_eq!(of(FrozenLayers::Stages(8)), of(FrozenLayers::Count(49)));
     }
 
     #[test]
     fn pools_and_the_input_count_as_keras_counts_them() {
-        let of = |frozen| within(&vgg16(), frozen);
-        assert_eq!(of(FrozenLayers::Count(15)), (15, 14, 0));
+        let of = |frozen| within(&VGG16.layout(), frozen);
+        assert_eq!(of(FrozenLayers::Count(15)), (15, 15, 0));
         assert_eq!(of(FrozenLayers::Through("block4_pool".into())), of(FrozenLayers::Count(15)));
         assert_eq!(of(FrozenLayers::Stages(4)), of(FrozenLayers::Count(15)));
         assert_eq!(of(FrozenLayers::Stages(5)), of(FrozenLayers::All));
-        assert_eq!(of(FrozenLayers::All), (19, 18, 0));
+        assert_eq!(of(FrozenLayers::All), (19, 19, 0));
         for row in 1..=19 {
-            assert_eq!(of(FrozenLayers::Count(row)), (row, row as usize - 1, 0), "a cut after any row");
+            assert_eq!(of(FrozenLayers::Count(row)), (row, row, 0), "a cut after any row");
         }
     }
 
     #[test]
     fn a_cut_inside_a_branch_leaves_its_rows_to_the_trained_part() {
-        // blocks.1.1 has a residual branch: rows 8, 9 and 10.
-        assert_eq!(of(FrozenLayers::Through("blocks.1.0.conv_pwl".into())), (7, 6, 0));
-        assert_eq!(of(FrozenLayers::Count(8)), (8, 6, 1));
-        assert_eq!(of(FrozenLayers::Count(9)), (9, 6, 2));
-        assert_eq!(of(FrozenLayers::Count(10)), (10, 7, 0));
+        // blocks.1.1 has a residual branch: rows 8, 9 and 10, of which the first two are three nodes each.
+        assert_eq!(of(FrozenLayers::Through("blocks.1.0.conv_pwl".into())), (7, 7, 0));
+        assert_eq!(of(FrozenLayers::Count(8)), (8, 7, 3));
+        assert_eq!(of(FrozenLayers::Count(9)), (9, 7, 6));
+        assert_eq!(of(FrozenLayers::Count(10)), (10, 10, 0));
+    }
+
+    #[test]
+    fn in_a_residual_network_the_cuts_are_where_its_blocks_end() {
+        let resnet18 = RESNET18.basic_layout();
+        let cuts = |layout: &Layout| {
+            let rows = layout.rows(64, 64);
+            rows.into_iter().filter(|row| row.is_cut).map(|row| row.name).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            cuts(&resnet18)[..6],
+            ["input", "conv1", "maxpool", "layer1.0.conv2", "layer1.1.conv2", "layer2.0.downsample.0"]
+        );
+        let stage = |stages| within(&resnet18, FrozenLayers::Stages(stages));
+        assert_eq!(stage(2), (7, 7, 0));
+        let resnet50 = RESNET50.bottleneck_layout(Form::Keras);
+        assert_eq!(cuts(&resnet50)[6..9], ["pool1_pool", "conv2_block1_add", "conv2_block1_out"]);
+        // Keras orders a shortcut's rows beside the branch's last ones.
+        let frozen = within(&resnet50, FrozenLayers::Through("conv2_block1_0_conv".into()));
+        assert_eq!(frozen, (14, 7, 7));
     }
 
     #[test]
     fn what_the_backbone_does_not_have_is_named() {
-        let text = |frozen| freeze(&frozen, &lite0()).unwrap_err().to_string();
+        let text = |frozen| freeze(&frozen, &LITE0.layout()).unwrap_err().to_string();
         assert_eq!(text(FrozenLayers::Count(51)), "efficientnet_lite0 has 50 rows, found 51");
         assert_eq!(text(FrozenLayers::Stages(10)), "efficientnet_lite0 has 9 stages, found 10");
         assert_eq!(text(FrozenLayers::Through("stem".into())), "efficientnet_lite0 has no row \"stem\"");

@@ -5,7 +5,8 @@ use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::models::dropout::{DropoutAddress, mask};
-use crate::models::parameters::{Initial, Parameters, ParametersError, Role, TensorAddress, param};
+use crate::models::operation::Names;
+use crate::models::parameters::{Axes, Initial, Parameters, ParametersError, Role, TensorAddress, param};
 use crate::spec::schema::Loss;
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 
@@ -15,8 +16,18 @@ pub struct HeadPlan {
     pub layers: Vec<HeadLayer>,
     /// The loss that belongs to its output.
     pub loss: Loss,
-    /// Inputs and units of each dense layer, in order.
-    pub dense: Vec<[usize; 2]>,
+    /// Each dense layer, in order.
+    pub dense: Vec<DenseShape>,
+}
+
+/// A dense layer by name and shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenseShape {
+    pub names: Names,
+    pub n_in: usize,
+    pub units: usize,
+    /// The map that was flattened into its inputs: channels, height and width.
+    pub flattened: Option<[usize; 3]>,
 }
 
 /// 1 GiB of weights.
@@ -44,6 +55,7 @@ pub fn plan(layers: &[HeadLayer], n_classes: usize, output_chw: [usize; 3]) -> R
     };
     let last = layers.len() - 1;
     let mut n_features = None;
+    let mut flattened = None;
     let mut dense = Vec::new();
     for (i, layer) in layers.iter().enumerate() {
         match layer {
@@ -51,7 +63,10 @@ pub fn plan(layers: &[HeadLayer], n_classes: usize, output_chw: [usize; 3]) -> R
                 problem(i, "the features are a vector already".into(), "pool or flatten once, before any dense layer");
             }
             HeadLayer::GlobalAveragePool => n_features = Some(output_chw[0]),
-            HeadLayer::Flatten => n_features = Some(output_chw.iter().product()),
+            HeadLayer::Flatten => {
+                n_features = Some(output_chw.iter().product());
+                flattened = Some(output_chw);
+            }
             HeadLayer::Dropout(_) => {}
             HeadLayer::Dense(layer) => {
                 if n_features.is_none() {
@@ -64,8 +79,9 @@ pub fn plan(layers: &[HeadLayer], n_classes: usize, output_chw: [usize; 3]) -> R
                 if i != last && layer.activation != Activation::Relu {
                     problem(i, "softmax and sigmoid belong to the last layer".into(), "use `activation: relu` here");
                 }
-                dense.push([n_features.unwrap_or(1), layer.units as usize]);
-                n_features = Some(layer.units as usize);
+                let (names, units) = (Names::torch(format!("head.{i}")), layer.units as usize);
+                dense.push(DenseShape { names, n_in: n_features.unwrap_or(1), units, flattened: flattened.take() });
+                n_features = Some(units);
             }
         }
     }
@@ -83,8 +99,8 @@ pub fn plan(layers: &[HeadLayer], n_classes: usize, output_chw: [usize; 3]) -> R
 }
 
 /// A head whose weights alone would not fit in most memories: Adam keeps three numbers for each.
-fn too_large(dense: &[[usize; 2]], layer: usize) -> Option<HeadProblem> {
-    let n_weights = dense.iter().try_fold(0_usize, |sum, [n_in, units]| sum.checked_add(n_in.checked_mul(*units)?));
+fn too_large(dense: &[DenseShape], layer: usize) -> Option<HeadProblem> {
+    let n_weights = dense.iter().try_fold(0_usize, |sum, layer| sum.checked_add(layer.n_in.checked_mul(layer.units)?));
     if n_weights.is_some_and(|n_weights| n_weights <= MAX_HEAD_WEIGHTS) {
         return None;
     }
@@ -129,7 +145,8 @@ pub struct Head {
 }
 
 impl Head {
-    /// Draws or reads the dense layers, named `head.<n>.weight` and `head.<n>.bias` by their place in the list.
+    /// Draws or reads the dense layers, named as the plan says: `head.<n>.weight` and `head.<n>.bias` by their place in a
+    /// spec's list.
     pub fn new(plan: &HeadPlan, parameters: &dyn Parameters, device: &Device) -> Result<Self, ParametersError> {
         let mut dense = Vec::new();
         for [kernel, bias] in dense_tensors(plan) {
@@ -180,19 +197,18 @@ impl Head {
 
 /// The tensors of each dense layer: kernel `[n_in, units]`, bias `[units]`.
 pub fn dense_tensors(plan: &HeadPlan) -> Vec<[TensorAddress; 2]> {
-    let places = plan.layers.iter().enumerate().filter(|(_, layer)| matches!(layer, HeadLayer::Dense(_)));
-    let tensors = |((place, _), &[fan_in, fan_out]): ((usize, &HeadLayer), &[usize; 2])| {
-        let name = |field| format!("head.{place}.{field}");
+    plan.dense.iter().map(DenseShape::tensors).collect()
+}
+
+impl DenseShape {
+    fn tensors(&self) -> [TensorAddress; 2] {
+        let Self { names, n_in, units, flattened } = self;
+        let role = Role::Kernel { fan_in: *n_in, fan_out: *units, initial: Initial::GlorotUniform };
         [
-            TensorAddress {
-                name: name("weight"),
-                shape: vec![fan_in, fan_out],
-                role: Role::Kernel { fan_in, fan_out, initial: Initial::GlorotUniform },
-            },
-            TensorAddress { name: name("bias"), shape: vec![fan_out], role: Role::Bias },
+            names.tensor(role, Axes::Dense { flattened: *flattened }, vec![*n_in, *units]),
+            names.tensor(Role::Bias, Axes::Vector, vec![*units]),
         ]
-    };
-    places.zip(&plan.dense).map(tensors).collect()
+    }
 }
 
 /// A batch on its way through the head.
@@ -254,7 +270,8 @@ mod tests {
         let layers =
             [HeadLayer::Flatten, dense(256, Activation::Relu), HeadLayer::Dropout(0.5), dense(1, Activation::Sigmoid)];
         let plan = plan(&layers, 2, [512, 4, 4]).unwrap();
-        assert_eq!(plan.dense, [[8192, 256], [256, 1]]);
+        let shapes = plan.dense.iter().map(|layer| (layer.n_in, layer.units, layer.flattened));
+        assert_eq!(shapes.collect::<Vec<_>>(), [(8192, 256, Some([512, 4, 4])), (256, 1, None)]);
         assert_eq!(plan.loss, Loss::BinaryCrossEntropy);
         let names: Vec<String> = dense_tensors(&plan).into_iter().flatten().map(|tensor| tensor.name).collect();
         assert_eq!(names, ["head.1.weight", "head.1.bias", "head.3.weight", "head.3.bias"]);

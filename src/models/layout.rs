@@ -1,25 +1,44 @@
-//! A backbone as a list of rows: what `xp summary` prints and what `frozen_layers` counts.
+//! A backbone as a graph of operations and as a list of rows: what `xp summary` prints and what `frozen_layers` counts.
 //!
 //! Shapes and names only, no tensors.
 
-use crate::models::layer::LayerShape;
+use crate::models::operation::Operation;
 
-/// Rows between two places where a single tensor passes: one layer, or a block with a residual branch.
+/// Whose form of a network it is. Keras' and PyTorch's weights of ResNet50 and MobileNetV2 were trained with different
+/// ones; of the other networks there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    Keras,
+    Torch,
+}
+
+/// One operation and what goes into it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UnitShape {
+pub struct NodeShape {
+    pub operation: Operation,
+    /// The nodes whose outputs it takes, 1-based and all before it; 0 is the network's input.
+    pub inputs: Vec<usize>,
+}
+
+/// One row: as many nodes as follow the row before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowShape {
+    pub name: String,
     /// 1-based, as the family's paper numbers its stages.
     pub stage: u64,
-    /// A row each.
-    pub layers: Vec<LayerShape>,
-    /// Whether the input is added to the output.
-    pub residual: bool,
+    pub n_nodes: usize,
 }
 
 /// A backbone without its classifier.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
     pub name: &'static str,
-    pub units: Vec<UnitShape>,
+    /// Channels of the input: 3 of an image.
+    pub n_input_channels: usize,
+    /// In an order in which they can be computed; the last gives the output.
+    pub nodes: Vec<NodeShape>,
+    /// All rows but the input.
+    pub rows: Vec<RowShape>,
 }
 
 /// One row of `xp summary`.
@@ -32,50 +51,68 @@ pub struct Row {
     /// Channels, height and width of its output.
     pub output_chw: [usize; 3],
     pub n_parameters: u64,
+    /// Whether its output is all that the rows after it see.
+    pub is_cut: bool,
 }
 
-impl UnitShape {
-    /// A unit of one layer.
-    pub fn single(stage: u64, layer: LayerShape) -> Self {
-        Self { stage, layers: vec![layer], residual: false }
-    }
-}
+/// Images need not be larger than this for any network.
+const MAX_SMALLEST_SIZE: usize = 64;
 
 impl Layout {
-    /// All rows but the input.
-    pub fn layers(&self) -> impl DoubleEndedIterator<Item = &LayerShape> {
-        self.units.iter().flat_map(|unit| &unit.layers)
+    /// Nothing but an input of so many channels: what a head on stored features stands on.
+    pub fn input_only(n_input_channels: usize) -> Self {
+        Self { name: "features", n_input_channels, nodes: Vec::new(), rows: Vec::new() }
     }
 
     /// Rows, the input included.
     pub fn n_rows(&self) -> u64 {
-        1 + self.layers().count() as u64
+        1 + self.rows.len() as u64
     }
 
     pub fn n_stages(&self) -> u64 {
-        self.units.last().map_or(0, |unit| unit.stage)
+        self.rows.last().map_or(0, |row| row.stage)
+    }
+
+    /// Nodes of the first so many rows, of which the input is the first and has none.
+    pub fn n_nodes(&self, n_rows: u64) -> usize {
+        let n_rows = usize::try_from(n_rows.saturating_sub(1)).unwrap_or(usize::MAX);
+        self.rows.iter().take(n_rows).map(|row| row.n_nodes).sum()
     }
 
     pub fn has_norms(&self) -> bool {
-        self.layers().any(|layer| layer.n_norm_parameters() > 0)
+        self.nodes.iter().any(|node| matches!(node.operation, Operation::Norm(_)))
     }
 
-    /// The rows for an image of this size in pixels, the input first.
+    /// Whether one tensor passes after the first so many nodes, which is the last one's output.
+    pub fn is_cut(&self, n_nodes: usize) -> bool {
+        let later = self.nodes[n_nodes..].iter().flat_map(|node| &node.inputs);
+        later.copied().all(|input| input >= n_nodes)
+    }
+
+    /// The rows for an input of this size in pixels, the input first.
     pub fn rows(&self, height: usize, width: usize) -> Vec<Row> {
-        let mut output_chw = [3, height, width];
-        let input = Row { name: "input".to_owned(), kind: "input".to_owned(), stage: 0, output_chw, n_parameters: 0 };
+        let outputs = self.outputs_chw(height, width);
+        let input = Row {
+            name: "input".to_owned(),
+            kind: "input".to_owned(),
+            stage: 0,
+            output_chw: outputs[0],
+            n_parameters: 0,
+            is_cut: true,
+        };
         let mut rows = vec![input];
-        for unit in &self.units {
-            for layer in &unit.layers {
-                output_chw = layer.output_chw(output_chw);
-                rows.push(Row {
-                    name: layer.name().to_owned(),
-                    kind: layer.describe(),
-                    stage: unit.stage,
-                    output_chw,
-                    n_parameters: layer.n_parameters(),
-                });
-            }
+        let mut end = 0;
+        for row in &self.rows {
+            let nodes = &self.nodes[end..end + row.n_nodes];
+            end += row.n_nodes;
+            rows.push(Row {
+                name: row.name.clone(),
+                kind: nodes.first().map(|node| node.operation.describe()).unwrap_or_default(),
+                stage: row.stage,
+                output_chw: outputs[end],
+                n_parameters: nodes.iter().map(|node| node.operation.n_parameters()).sum(),
+                is_cut: self.is_cut(end),
+            });
         }
         rows
     }
@@ -85,18 +122,28 @@ impl Layout {
         match row {
             0 => None,
             1 => Some("input"),
-            _ => self.layers().nth(usize::try_from(row).ok()? - 2).map(LayerShape::name),
+            _ => self.rows.get(usize::try_from(row).ok()? - 2).map(|row| row.name.as_str()),
         }
     }
 
-    /// Channels, height and width after the first `n_units` units.
-    pub fn output_chw(&self, n_units: usize, height: usize, width: usize) -> [usize; 3] {
-        let layers = self.units[..n_units].iter().flat_map(|unit| &unit.layers);
-        layers.fold([3, height, width], |chw, layer| layer.output_chw(chw))
+    /// Channels, height and width of the input and of every node's output.
+    pub fn outputs_chw(&self, height: usize, width: usize) -> Vec<[usize; 3]> {
+        let mut outputs = vec![[self.n_input_channels, height, width]];
+        for node in &self.nodes {
+            let input = node.inputs.first().map_or(outputs[0], |input| outputs[*input]);
+            outputs.push(node.operation.output_chw(input));
+        }
+        outputs
     }
 
-    /// The fewest pixels an image needs along each axis for every row to have an output.
+    /// Channels, height and width after the first so many nodes.
+    pub fn output_chw(&self, n_nodes: usize, height: usize, width: usize) -> [usize; 3] {
+        self.outputs_chw(height, width)[n_nodes]
+    }
+
+    /// The fewest pixels an image needs along each axis for every node to have an output.
     pub fn smallest_size(&self) -> usize {
-        self.layers().rev().fold(1, |output, layer| layer.input_size(output))
+        let fits = |size: &usize| self.outputs_chw(*size, *size).iter().all(|[_, height, _]| *height > 0);
+        (1..MAX_SMALLEST_SIZE).find(fits).unwrap_or(MAX_SMALLEST_SIZE)
     }
 }

@@ -30,12 +30,31 @@ pub enum Initial {
     GlorotUniform,
 }
 
-/// A tensor by name, shape and role.
+/// A tensor by its names, its shape and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorAddress {
+    /// As it is called here: `block1_conv1.weight`.
     pub name: String,
+    /// As PyTorch's files call it: `features.0.weight`.
+    pub torch: String,
+    /// As Keras' files call it, layer and variable: `block1_conv1/kernel`.
+    pub keras: String,
+    /// Convolutions `[n_out, n_in / groups, height, width]`, dense kernels `[n_in, units]`.
     pub shape: Vec<usize>,
     pub role: Role,
+    pub axes: Axes,
+}
+
+/// What a tensor's axes mean, which others order in other ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axes {
+    Vector,
+    Convolution,
+    Depthwise,
+    /// A dense kernel; where it follows a flattened map, that map's channels, height and width.
+    Dense {
+        flattened: Option<[usize; 3]>,
+    },
 }
 
 impl TensorAddress {
@@ -121,9 +140,10 @@ pub(crate) fn tensor<const D: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::operation::Names;
 
     fn draw(role: Role, shape: &[usize]) -> Vec<f32> {
-        let address = TensorAddress { name: "a".into(), shape: shape.to_vec(), role };
+        let address = Names::torch("a").tensor(role, Axes::Vector, shape.to_vec());
         RandomParameters { seed: 1 }.values(&address).unwrap()
     }
 

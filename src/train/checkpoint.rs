@@ -20,7 +20,7 @@ use crate::run::event::{Event, SavedCheckpoint};
 use crate::train::bridge::wait_for_metrics;
 use crate::train::channel::Events;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The parts of a checkpoint: the trained part of the network, the optimizer, and the learning-rate schedule.
 const PARTS: [&str; 3] = ["model", "optimizer", "state"];

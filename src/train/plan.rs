@@ -5,9 +5,8 @@ use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
 use crate::models::freeze::{FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
-use crate::models::layer::LayerShape;
-use crate::models::layout::Layout;
-use crate::models::unit::Norms;
+use crate::models::layout::{Form, Layout};
+use crate::models::segment::Norms;
 use crate::run::metric::{Measure, Split};
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Problem, SpecError};
@@ -39,15 +38,15 @@ impl Plan {
     /// Channels, height and width of the prefix's output.
     pub fn prefix_chw(&self) -> [usize; 3] {
         let size = self.spec.data.image_size;
-        let n_units = self.network.freeze.n_prefix_units;
-        self.network.layout.output_chw(n_units, size.height as usize, size.width as usize)
+        let n_nodes = self.network.freeze.n_prefix_nodes;
+        self.network.layout.output_chw(n_nodes, size.height as usize, size.width as usize)
     }
 
     /// The name of the last row of the prefix.
     pub fn cut(&self) -> &str {
-        let prefix = &self.network.layout.units[..self.network.freeze.n_prefix_units];
-        let n_layers: usize = prefix.iter().map(|unit| unit.layers.len()).sum();
-        self.network.layout.row_name(1 + n_layers as u64).unwrap_or("input")
+        let NetworkPlan { layout, freeze, .. } = &self.network;
+        let row = (1..=freeze.n_rows).find(|&n_rows| layout.n_nodes(n_rows) == freeze.n_prefix_nodes);
+        row.and_then(|row| layout.row_name(row)).unwrap_or("input")
     }
 }
 
@@ -61,7 +60,7 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     if let Some((Split::Train, train)) = listings.first() {
         problems.extend(class_problems(spec, &train.classes));
     }
-    let layout = backbone::layout(spec.model.backbone);
+    let layout = backbone::layout(spec.model.backbone, form(spec));
     problems.extend(backbone_problems(spec, &layout));
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
@@ -86,7 +85,7 @@ pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan
     if !problems.is_empty() {
         return Err(loaded.error(problems));
     }
-    let layout = backbone::layout(loaded.spec.model.backbone);
+    let layout = backbone::layout(loaded.spec.model.backbone, form(&loaded.spec));
     problems.extend(backbone_problems(&loaded.spec, &layout));
     let head = head_plan(&loaded.spec, &layout, n_classes, &mut problems);
     match (freeze(&loaded.spec.model.frozen_layers, &layout), head) {
@@ -110,6 +109,12 @@ fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan) 
     let preprocessing = *registry::preprocessing(spec.model.backbone, spec.model.weights);
     let filter = spec.data.resize.unwrap_or(preprocessing.resize);
     Plan { spec: spec.clone(), listings, network, preprocessing, filter }
+}
+
+/// The form of the network that its weights were trained with.
+fn form(spec: &Spec) -> Form {
+    let _ = spec;
+    Form::Keras
 }
 
 fn norms(spec: &Spec) -> Norms {
@@ -138,7 +143,7 @@ fn backbone_problems(spec: &Spec, layout: &Layout) -> Vec<Problem> {
 
 fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<Problem>) -> Option<HeadPlan> {
     let size = spec.data.image_size;
-    let output = layout.output_chw(layout.units.len(), size.height as usize, size.width as usize);
+    let output = layout.output_chw(layout.nodes.len(), size.height as usize, size.width as usize);
     let layers = spec.model.head.clone().unwrap_or_else(|| head::default_layers(n_classes));
     match head::plan(&layers, n_classes, output) {
         Ok(plan) => {
@@ -224,5 +229,5 @@ fn freeze_problem(error: &FreezeError, layout: &Layout) -> Problem {
 
 /// A row that the given name is part of.
 fn closest_row<'a>(layout: &'a Layout, name: &str) -> Option<&'a str> {
-    layout.layers().map(LayerShape::name).find(|row| !name.is_empty() && row.contains(name))
+    layout.rows.iter().map(|row| row.name.as_str()).find(|row| !name.is_empty() && row.contains(name))
 }

@@ -3,10 +3,10 @@
 use serde_json::Value;
 use xp::data::decode::{RgbImage, decode};
 use xp::data::resize::resize;
-use xp::models::efficientnet_lite::lite0;
-use xp::models::layout::Layout;
-use xp::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
-use xp::models::unit::Unit;
+use xp::models::efficientnet_lite::LITE0;
+use xp::models::operation::{Names, Operation};
+use xp::models::parameters::{Axes, Parameters, ParametersError, Role, TensorAddress};
+use xp::models::segment::Segment;
 use xp::spec::schema::data::Resize;
 use xp::spec::schema::model::BackboneName;
 use xp::weights::registry::{self, Entry};
@@ -22,11 +22,10 @@ fn entry() -> &'static Entry {
     registry::imagenet(BackboneName::EfficientnetLite0).unwrap()
 }
 
-/// Pooled features and logits of one image, after a change to every unit that should not matter.
-fn answer(image: &RgbImage, change: fn(Unit) -> Unit) -> (Vec<f32>, Vec<f32>) {
+/// Pooled features and logits of one image, after a change to the network that should not matter.
+fn answer(image: &RgbImage, change: fn(Segment) -> Segment) -> (Vec<f32>, Vec<f32>) {
     let device = Device::flex();
     let weights = SafetensorsParameters::new(entry().file).unwrap();
-    let Layout { units, .. } = lite0();
     let [h, w] = [image.height as usize, image.width as usize];
     let mut chw = vec![0.0; 3 * h * w];
     for (i, byte) in image.pixels_hwc.iter().enumerate() {
@@ -34,14 +33,12 @@ fn answer(image: &RgbImage, change: fn(Unit) -> Unit) -> (Vec<f32>, Vec<f32>) {
         let preprocessing = &entry().preprocessing;
         chw[c * h * w + pixel] = (f32::from(*byte) - preprocessing.mean_rgb[c]) / preprocessing.deviation_rgb[c];
     }
-    let mut x = Tensor::<4>::from_data(TensorData::new(chw, [1, 3, h, w]), &device);
-    for unit in &units {
-        x = change(Unit::new(unit, &weights, &device).unwrap()).forward(x);
-    }
+    let x = Tensor::<4>::from_data(TensorData::new(chw, [1, 3, h, w]), &device);
+    let x = change(Segment::new(&LITE0.layout().nodes, 0, &weights, &device).unwrap()).forward(x);
     let pooled = x.mean_dim(3).mean_dim(2).reshape([1, 1280]);
     let values = |field: &str, shape: &[usize]| {
-        let name = format!("{}.{field}", entry().classifier);
-        let address = TensorAddress { name, shape: shape.to_vec(), role: Role::Bias };
+        let address = Names::torch(entry().classifier).tensor(Role::Bias, Axes::Vector, shape.to_vec());
+        let address = TensorAddress { name: format!("{}.{field}", entry().classifier), ..address };
         TensorData::new(weights.values(&address).unwrap(), shape.to_vec())
     };
     let kernel = Tensor::<2>::from_data(values("weight", &[1000, 1280]), &device).transpose();
@@ -58,7 +55,7 @@ fn probability(logits: &[f32], class: usize) -> f64 {
 
 /// Every number of a golden entry, within rounding of f32 sums taken in another order.
 fn agrees(name: &str, image: &RgbImage, tolerance: f64) {
-    for change in [std::convert::identity, Unit::folded] {
+    for change in [std::convert::identity, Segment::folded] {
         agrees_with(name, answer(image, change), tolerance);
     }
 }
@@ -114,7 +111,7 @@ fn a_cup_of_coffee_is_an_espresso() {
     // Resized pixels may differ from Pillow's by one level.
     agrees("coffee_squash", &resize(&coffee, 224, 224, Resize::Bicubic), 5e-3);
     agrees("coffee_crop", &crop(&coffee), 5e-3);
-    let (_, logits) = answer(&crop(&coffee), Unit::folded);
+    let (_, logits) = answer(&crop(&coffee), Segment::folded);
     let espresso = probability(&logits, ESPRESSO);
     assert!((espresso - 0.951).abs() < 2e-3, "{espresso}");
 }
@@ -122,7 +119,8 @@ fn a_cup_of_coffee_is_an_espresso() {
 #[test]
 fn a_tensor_of_another_shape_or_name_is_refused() {
     let weights = SafetensorsParameters::new(entry().file).unwrap();
-    let kernel = lite0().layers().next().unwrap().conv().unwrap().kernel();
+    let Operation::Conv(stem) = &LITE0.layout().nodes[0].operation else { panic!("a network begins with its stem") };
+    let kernel = stem.kernel();
     let turned = TensorAddress { shape: vec![3, 32, 3, 3], ..kernel.clone() };
     assert!(matches!(weights.values(&turned), Err(ParametersError::Shape { .. })));
     let unknown = TensorAddress { name: "conv_stem.kernel".into(), ..kernel };

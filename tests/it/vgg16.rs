@@ -7,8 +7,8 @@ use xp::models::classifier::{NetworkPlan, Prefix, Sources, Tail, count_parameter
 use xp::models::freeze::freeze;
 use xp::models::head;
 use xp::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
-use xp::models::unit::Norms;
-use xp::models::vgg::vgg16;
+use xp::models::segment::Norms;
+use xp::models::vgg::VGG16;
 use xp::spec::schema::model::{Activation, BackboneName, Dense, HeadLayer, Weights};
 use xp::spec::short_forms::FrozenLayers;
 use xp::weights::registry;
@@ -43,11 +43,11 @@ impl Parameters for FixtureParameters {
 }
 
 fn plan(frozen: &FrozenLayers, height: usize, width: usize) -> NetworkPlan {
-    let layout = vgg16();
+    let layout = VGG16.layout();
     let dense = |units, activation| HeadLayer::Dense(Dense { units, activation });
     let layers =
         [HeadLayer::Flatten, dense(256, Activation::Relu), HeadLayer::Dropout(0.5), dense(1, Activation::Sigmoid)];
-    let head = head::plan(&layers, 2, layout.output_chw(layout.units.len(), height, width)).unwrap();
+    let head = head::plan(&layers, 2, layout.output_chw(layout.nodes.len(), height, width)).unwrap();
     NetworkPlan { freeze: freeze(frozen, &layout).unwrap(), layout, norms: Norms::Frozen, head }
 }
 

@@ -8,7 +8,7 @@ use crate::models::freeze::Freeze;
 use crate::models::head;
 use crate::models::layout::Layout;
 use crate::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
-use crate::models::unit::Norms;
+use crate::models::segment::Norms;
 use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 use crate::spec::schema::optimizer::{Adam, Optimizer, Sgd};
@@ -42,8 +42,8 @@ fn trainee(case: &Value, n_features: usize, n_classes: usize) -> (Trainee, Netwo
     let dense = Dense { units: n_classes as u32, activation: Activation::Softmax };
     let layers = [HeadLayer::Flatten, HeadLayer::Dense(dense)];
     let plan = NetworkPlan {
-        layout: Layout { name: "none", units: Vec::new() },
-        freeze: Freeze { n_rows: 1, n_prefix_units: 0, n_branch_rows: 0 },
+        layout: Layout::input_only(n_features),
+        freeze: Freeze::NONE,
         norms: Norms::Frozen,
         head: head::plan(&layers, n_classes, [n_features, 1, 1]).unwrap(),
     };

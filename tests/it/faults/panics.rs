@@ -16,7 +16,7 @@ fn one_inside_burn_fails_the_run_with_its_place_and_prints_nothing() {
         // No spec can ask for this: a head whose input does not fit the backbone's output.
         plan.network.head.layers =
             vec![HeadLayer::GlobalAveragePool, HeadLayer::Dense(Dense { units: 2, activation: Activation::Softmax })];
-        plan.network.head.dense = vec![[7, 2]];
+        plan.network.head.dense[0].n_in = 7;
         let ending = library.launch("panicked", &loaded, &plan, &mut |_, _| {}).unwrap();
         let Ending::Failed(error) = ending else { panic!("{ending:?}") };
         assert!(error.message.starts_with("panicked: "), "{error:?}");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backbones;
 mod cli_augment;
 mod cli_check;
 mod cli_init;

@@ -1,5 +1,7 @@
 //! Small images, specs and homes for tests, and the built binary.
 
+pub mod golden;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

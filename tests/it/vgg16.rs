@@ -1,7 +1,6 @@
 //! VGG16 gives Keras' features, logits and gradients: tests/fixtures/make_vgg16_golden.py made the numbers.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 use serde_json::Value;
 use xp::models::classifier::{NetworkPlan, Prefix, Sources, Tail, count_parameters, tensors};
 use xp::models::freeze::freeze;
@@ -12,6 +11,8 @@ use xp::models::vgg::VGG16;
 use xp::spec::schema::model::{Activation, BackboneName, Dense, HeadLayer, Weights};
 use xp::spec::short_forms::FrozenLayers;
 use xp::weights::registry;
+
+use crate::support::golden::{agrees, drawn, gradients_agree};
 
 const GOLDEN: &str = include_str!("../fixtures/vgg16_golden.json");
 
@@ -25,16 +26,7 @@ impl Parameters for FixtureParameters {
             Role::Bias => 0.1,
             other => panic!("VGG16 has no {other:?}"),
         };
-        let fnv = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-        let seed = address.name.bytes().fold(0xCBF2_9CE4_8422_2325, fnv);
-        let value = |i: u64| {
-            let mut z = seed.wrapping_add(i.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            let unit = ((z ^ (z >> 31)) >> 11) as f64 * 0.5_f64.powi(53);
-            ((2.0 * unit - 1.0) * limit) as f32
-        };
-        Ok((1..=address.n_values() as u64).map(value).collect())
+        Ok(drawn(&address.name, address.n_values()).map(|unit| (unit * limit) as f32).collect())
     }
 
     fn hash(&self) -> String {
@@ -67,42 +59,6 @@ fn images(height: usize, width: usize) -> Tensor<4> {
         }
     }
     Tensor::from_data(TensorData::new(values, [2, 3, height, width]), &Device::flex())
-}
-
-/// Every number of a golden entry, within 1e-4 of the tensor's largest value.
-fn agrees<const D: usize>(name: &str, tensor: Tensor<D>, golden: &Value) {
-    assert_eq!(serde_json::json!(tensor.dims().to_vec()), golden["shape"], "{name}");
-    let values: Vec<f64> = tensor.try_into_vec_as().unwrap();
-    let close = |what: &str, found: f64, expected: f64, scale: f64| {
-        assert!((found - expected).abs() <= 1e-4 * scale, "{name} {what}: {found}, expected {expected}");
-    };
-    let number = |key: &str| golden[key].as_f64().unwrap();
-    let entries = golden["values"].as_array().unwrap();
-    let entry = |entry: &Value| (entry[0].as_u64().unwrap() as usize, entry[1].as_f64().unwrap());
-    let largest = entry(&entries[0]).1.abs();
-    assert!(values.iter().all(|value| value.abs() <= (1.0 + 1e-4) * largest), "{name}");
-    for (i, expected) in entries.iter().map(entry) {
-        close(&i.to_string(), values[i], expected, largest);
-    }
-    let absolutes = number("sum_of_absolutes");
-    close("sum", values.iter().sum(), number("sum"), absolutes);
-    close("absolutes", values.iter().map(|value| value.abs()).sum(), absolutes, absolutes);
-    let squares = number("sum_of_squares");
-    close("squares", values.iter().map(|value| value * value).sum(), squares, squares);
-}
-
-/// Gradients of a module's parameters, in the order in which it holds them.
-struct GradientCheck<'a> {
-    gradients: &'a Gradients,
-    names: std::vec::IntoIter<String>,
-    golden: &'a Value,
-}
-
-impl ModuleVisitor for GradientCheck<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = self.names.next().unwrap();
-        agrees(&name, param.val().grad(self.gradients).unwrap(), &self.golden[&name]);
-    }
 }
 
 fn golden() -> (Value, usize, usize) {
@@ -138,7 +94,5 @@ fn logits_and_gradients_after_fifteen_frozen_layers_are_keras() {
     let trained = tensors(&plan, &prefix, &tail).trained;
     let names: Vec<String> = trained.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), golden["gradients"].as_object().unwrap().len());
-    let mut check = GradientCheck { gradients: &gradients, names: names.into_iter(), golden: &golden["gradients"] };
-    tail.visit(&mut check);
-    assert_eq!(check.names.next(), None);
+    gradients_agree(1e-4, &tail, names, &gradients, &golden["gradients"]);
 }

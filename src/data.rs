@@ -1,4 +1,4 @@
-//! Images: from a folder per class, a CSV file or IDX files to batches of pixels.
+//! Images: from a folder per class, a CSV file or IDX files to batches of pixels; features saved as .npy, too.
 //!
 //! Owns which images there are, how a file becomes pixels, and in which order and shape batches leave. Knows no tensors.
 
@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batching;
 pub mod decode;
 pub mod duplicates;
+pub mod features;
 pub mod folder;
 pub mod idx;
 pub mod images;
@@ -13,6 +14,7 @@ pub mod listing;
 pub mod loader;
 pub mod location;
 pub mod manifest;
+pub mod npy;
 pub mod partition;
 mod prefetch;
 pub mod resize;

@@ -4,6 +4,7 @@
 //! through the same [`problem::Problem`]s, so that every message points at the line it is about.
 
 pub mod fingerprint;
+mod input;
 pub mod json_schema;
 pub mod keys;
 pub mod node;
@@ -58,12 +59,13 @@ impl LoadedSpec {
             |text: &str, problems| SpecError::Invalid { path: path.to_owned(), text: text.to_owned(), problems };
         let mut node = parse::node_from_yaml(&text).map_err(|problem| invalid(&text, vec![problem]))?;
         overrides::apply(&mut node, sets).map_err(|problems| invalid(&text, problems))?;
-        let (spec, out_of_range) =
+        let (spec, mut out_of_range) =
             structure::spec_from_node(&node).map_err(|problem| invalid(&text, locate(&node, vec![problem])))?;
+        out_of_range.extend(input::problems(&spec, &node));
         Ok(Self { path: path.to_owned(), text, spec, node, out_of_range })
     }
 
-    /// The values that are out of their range. With any of them the spec may be checked further, but not used.
+    /// The values that are out of their range, and keys that do not fit what the data are. With any of them the spec may be checked further, but not used.
     pub fn out_of_range(&self) -> &[Problem] {
         &self.out_of_range
     }

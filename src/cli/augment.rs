@@ -21,6 +21,7 @@ use crate::settings::Resources;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::Spec;
 use crate::spec::schema::data::OnBadImage;
+use crate::spec::short_forms::ImageSize;
 use crate::train::TrainError;
 use crate::train::plan::{Plan, plan};
 use crate::train::splits::read_settings;
@@ -56,7 +57,7 @@ pub(crate) struct AugmentArgs {
 pub(crate) fn augment(args: &AugmentArgs) -> Result<(), Failure> {
     check_output(&args.output)?;
     let plan = plan(&LoadedSpec::read(&args.spec, &args.sets)?)?;
-    let size = plan.spec.data.image_size;
+    let size = image_size(&plan.spec)?;
     let n_rows = args.images.min(u32::try_from(train(&plan).images.len()).unwrap_or(u32::MAX));
     sheet::size(size.height, size.width, n_rows, 1 + args.views).map_err(too_large)?;
     let rows = rows(args, &plan)?;
@@ -67,6 +68,13 @@ pub(crate) fn augment(args: &AugmentArgs) -> Result<(), Failure> {
     } else {
         output::print(&drawn_text(args, &plan.spec, &sheet, &rows))
     }
+}
+
+fn image_size(spec: &Spec) -> Result<ImageSize, Failure> {
+    spec.data.image_size.ok_or_else(|| Failure::Usage {
+        what: "the spec's data are features, and only images can be shown".to_owned(),
+        hint: "name the spec that made the features".to_owned(),
+    })
 }
 
 fn too_large(error: SheetTooLarge) -> Failure {
@@ -158,7 +166,7 @@ fn only(listing: &Listing, chosen: &[u32]) -> Listing {
 }
 
 fn laid_out(args: &AugmentArgs, spec: &Spec, rows: &[Row]) -> Result<Sheet, Failure> {
-    let size = spec.data.image_size;
+    let size = image_size(spec)?;
     let mut sheet = Sheet::new(size.height, size.width, rows.len() as u32, 1 + args.views).map_err(too_large)?;
     for (i, row) in (0..).zip(rows) {
         sheet.put(i, 0, &row.pixels);

@@ -14,7 +14,6 @@ use crate::models::head::dense_tensors;
 use crate::models::layout::{Form, Row};
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
-use crate::spec::schema::Spec;
 use crate::spec::schema::model::{BackboneName, HeadLayer};
 use crate::store::StoreError;
 use crate::train::plan::{plan, plan_network};
@@ -55,7 +54,7 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
     let path = Path::new(&args.subject);
     if path.is_file() || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
         let plan = plan(&LoadedSpec::read(path, &args.sets)?)?;
-        return Ok(of_network(&plan.spec, plan.network));
+        return Ok(of_network(plan.network, plan.input_chw));
     }
     let (store, id) = context.find_run(&args.subject).map_err(|failure| match failure {
         Failure::Store(StoreError::NotFound { query }) => Failure::NotThere {
@@ -67,17 +66,20 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
     let loaded = crate::cli::evaluate::loaded_spec(&run, &args.sets)?;
     // A run knows its classes, so its images may be gone.
-    let network = match &run.data {
+    let (network, input_chw) = match &run.data {
         Some(data) => plan_network(&loaded, data.classes.len())?,
-        None => plan(&loaded)?.network,
+        None => {
+            let plan = plan(&loaded)?;
+            (plan.network, plan.input_chw)
+        }
     };
-    Ok(of_network(&loaded.spec, network))
+    Ok(of_network(network, input_chw))
 }
 
-fn of_network(spec: &Spec, network: NetworkPlan) -> Summary {
-    let size = spec.data.image_size;
-    let rows = network.layout.rows(size.height as usize, size.width as usize);
-    let title = format!("{} at {}×{}", network.layout.name, size.height, size.width);
+fn of_network(network: NetworkPlan, input_chw: [usize; 3]) -> Summary {
+    let [_, height, width] = input_chw;
+    let rows = network.layout.rows(height, width);
+    let title = format!("{} at {height}×{width}", network.layout.name);
     Summary { title, rows, network: Some(network) }
 }
 

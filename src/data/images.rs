@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::data::decode::{DecodeError, Decoded, RgbImage};
+use crate::data::decode::{DecodeError, Decoded, RgbImage, decode};
+use crate::data::features::{self, FeatureShape};
 use crate::data::idx::IdxError;
-use crate::data::listing::quoted;
-use crate::data::location::Location;
+use crate::data::listing::{Listing, quoted};
+use crate::data::location::{Content, Location};
 use crate::data::resize::resize;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
@@ -79,6 +80,9 @@ pub enum Fault {
 
     #[error(transparent)]
     Undecodable(#[from] DecodeError),
+
+    #[error("use it: value {index} of its features is {value}")]
+    NotFinite { index: usize, value: f32 },
 }
 
 /// Why the pixels of an image that was read before could not be had again.
@@ -100,6 +104,30 @@ pub enum ImageError {
     ThreadsLost,
 }
 
+/// What the network is given of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleShape {
+    /// Three bytes a pixel.
+    Pixels { height: u32, width: u32 },
+    /// float32 as it is stored.
+    Features(FeatureShape),
+}
+
+impl SampleShape {
+    /// What a listing's images are once they are read.
+    fn of(listing: &Listing, settings: &ReadSettings) -> Self {
+        let pixels = Self::Pixels { height: settings.height, width: settings.width };
+        listing.feature_shape().map_or(pixels, Self::Features)
+    }
+
+    pub fn n_bytes(self) -> usize {
+        match self {
+            Self::Pixels { height, width } => height as usize * width as usize * 3,
+            Self::Features(shape) => shape.n_bytes(),
+        }
+    }
+}
+
 /// The usable images of one split; an image's index is its place in the listing's order.
 #[derive(Debug)]
 pub struct Images {
@@ -107,6 +135,7 @@ pub struct Images {
     origin: PathBuf,
     classes: Vec<String>,
     settings: ReadSettings,
+    shape: SampleShape,
     locations: Vec<Location>,
     labels: Vec<u32>,
     hashes: Vec<blake3::Hash>,
@@ -166,17 +195,13 @@ impl Images {
         self.turned_example.as_deref()
     }
 
-    pub fn height(&self) -> u32 {
-        self.settings.height
+    pub fn shape(&self) -> SampleShape {
+        self.shape
     }
 
-    pub fn width(&self) -> u32 {
-        self.settings.width
-    }
-
-    /// Bytes of one image: `height * width * 3`.
+    /// Bytes of one image: `height * width * 3`, or those of its features.
     pub fn image_bytes(&self) -> usize {
-        image_bytes(&self.settings)
+        self.shape.n_bytes()
     }
 
     /// Images whose pixels are in memory.
@@ -201,9 +226,9 @@ impl Images {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// Writes the resized pixels of an image, from memory or decoded again.
+    /// Writes the resized pixels of an image, from memory or decoded again, or its features.
     ///
-    /// Layout: `[height, width, 3]`, row by row. `index` is below `len()` and `out` has `image_bytes()` bytes.
+    /// Layout: `[height, width, channels]`, row by row. `index` is below `len()` and `out` has `image_bytes()` bytes.
     /// Errors: the file is gone, or no longer the one that was read.
     pub fn pixels_into(&self, index: usize, out: &mut [u8]) -> Result<(), ImageError> {
         if let Some(pixels) = &self.cached[index] {
@@ -216,8 +241,10 @@ impl Images {
         if content.hash() != self.hashes[index] {
             return Err(ImageError::Changed { path: location.path() });
         }
-        let decoded = content.decode().map_err(|error| bad(error.into()))?;
-        out.copy_from_slice(&resized(decoded, &self.settings).pixels_hwc);
+        match decoded(content).map_err(bad)? {
+            Readable::Image(decoded) => out.copy_from_slice(&resized(decoded, &self.settings).pixels_hwc),
+            Readable::Features(row) => out.copy_from_slice(&row),
+        }
         Ok(())
     }
 }
@@ -227,6 +254,23 @@ fn add_name(hasher: &mut blake3::Hasher, name: &[u8]) {
     hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
 }
 
+/// Content that can be used.
+enum Readable {
+    Image(Decoded),
+    Features(Vec<u8>),
+}
+
+fn decoded(content: Content<'_>) -> Result<Readable, Fault> {
+    match content {
+        Content::File(bytes) => Ok(Readable::Image(decode(&bytes)?)),
+        Content::Pixels(pixels) => Ok(Readable::Image(pixels.rgb().into())),
+        Content::Features(row) => match features::not_finite(&row) {
+            Some((index, value)) => Err(Fault::NotFinite { index, value }),
+            None => Ok(Readable::Features(row)),
+        },
+    }
+}
+
 /// What a network sees of an image.
 fn resized(decoded: Decoded, settings: &ReadSettings) -> RgbImage {
     let image = match settings.exif {
@@ -234,10 +278,6 @@ fn resized(decoded: Decoded, settings: &ReadSettings) -> RgbImage {
         Exif::Apply => decoded.upright(),
     };
     resize(&image, settings.height, settings.width, settings.filter)
-}
-
-fn image_bytes(settings: &ReadSettings) -> usize {
-    settings.height as usize * settings.width as usize * 3
 }
 
 fn first_of(bad: &[BadImage]) -> String {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::data::features::FeatureShape;
 use crate::data::location::Location;
 
 /// Most images that one file may list; ImageNet-21k has 14 million.
@@ -60,6 +61,14 @@ impl OtherFiles {
 }
 
 impl Listing {
+    /// The shape of its features, where it is no list of images.
+    pub fn feature_shape(&self) -> Option<FeatureShape> {
+        match &self.images.first()?.location {
+            Location::Features { file, .. } => Some(file.shape()),
+            Location::File { .. } | Location::Idx { .. } => None,
+        }
+    }
+
     /// Numbers the classes as the training split does; they must be the same, in any order.
     pub fn take_classes_of(&mut self, trained: &[String]) -> Result<(), ClassesDiffer> {
         let label_of: BTreeMap<&String, u32> = trained.iter().zip(0..).collect();

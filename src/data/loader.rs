@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::data::augment::Transform;
 use crate::data::batching::{Batching, Section};
-use crate::data::images::{ImageError, Images};
+use crate::data::images::{ImageError, Images, SampleShape};
 use crate::data::prefetch::{Plan, Prefetch};
 use crate::run::stop::StopFlag;
 use crate::spec::schema::augment::Augment;
@@ -19,10 +19,9 @@ pub struct Batch {
     /// Index of every image in its split.
     pub samples: Vec<u32>,
     pub labels: Vec<u32>,
-    /// `samples.len() * height * width * 3` bytes: image by image, row by row, red first.
-    pub pixels_nhwc: Vec<u8>,
-    pub height: u32,
-    pub width: u32,
+    /// Image by image, row by row, red or the first channel first.
+    pub bytes_nhwc: Vec<u8>,
+    pub shape: SampleShape,
 }
 
 /// How batches are made.
@@ -67,8 +66,10 @@ impl Loader {
         let (images, augment, seed, pass) = (Arc::clone(&self.images), *augment, *seed, section.pass);
         let fill = move |index: u32, pixels: &mut [u8]| {
             images.pixels_into(index as usize, pixels)?;
-            let transform = Transform::draw(&augment, seed, pass, u64::from(index));
-            transform.apply(&augment, images.height(), images.width(), pixels);
+            if let SampleShape::Pixels { height, width } = images.shape() {
+                let transform = Transform::draw(&augment, seed, pass, u64::from(index));
+                transform.apply(&augment, height, width, pixels);
+            }
             Ok(())
         };
         let plan = Plan {
@@ -109,11 +110,10 @@ impl Iterator for Batches {
             let (pass, prefetch) = self.current.as_mut()?;
             let pass = *pass;
             match prefetch.next() {
-                Some(Ok((samples, pixels_nhwc))) => {
+                Some(Ok((samples, bytes_nhwc))) => {
                     let images = &self.loader.images;
                     let labels = samples.iter().map(|sample| images.labels()[*sample as usize]).collect();
-                    let (height, width) = (images.height(), images.width());
-                    return Some(Ok(Batch { pass, samples, labels, pixels_nhwc, height, width }));
+                    return Some(Ok(Batch { pass, samples, labels, bytes_nhwc, shape: images.shape() }));
                 }
                 Some(Err(error)) => {
                     self.current = None;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::data::decode::{DecodeError, Decoded, decode};
+use crate::data::features::FeatureFile;
 use crate::data::idx::{IdxImages, Pixels};
 
 /// Largest file that is read; uncompressed, the most pixels that are allowed take less.
@@ -19,6 +19,8 @@ pub enum Location {
     File { root: Arc<Path>, path: PathBuf },
     /// One image of a file that holds many; counts from 0.
     Idx { file: Arc<IdxImages>, index: u32 },
+    /// One row of a file of features; counts from 0.
+    Features { file: Arc<FeatureFile>, index: u32 },
 }
 
 /// The bytes of an image.
@@ -26,6 +28,8 @@ pub enum Content<'a> {
     /// A whole image file.
     File(Vec<u8>),
     Pixels(Pixels<'a>),
+    /// Features as they are stored: float32, little-endian, channels last.
+    Features(Vec<u8>),
 }
 
 impl Location {
@@ -33,10 +37,8 @@ impl Location {
     pub fn name(&self) -> Cow<'_, Path> {
         match self {
             Self::File { path, .. } => Cow::Borrowed(path),
-            Self::Idx { file, index } => {
-                let file = file.path().file_name().unwrap_or_default().display();
-                Cow::Owned(PathBuf::from(format!("{file}#{index}")))
-            }
+            Self::Idx { file, index } => Cow::Owned(numbered(file.path(), *index)),
+            Self::Features { file, index } => Cow::Owned(numbered(file.path(), *index)),
         }
     }
 
@@ -45,6 +47,7 @@ impl Location {
         match self {
             Self::File { root, path } => root.join(path),
             Self::Idx { file, .. } => file.path().with_file_name(self.name().as_os_str()),
+            Self::Features { file, .. } => file.path().with_file_name(self.name().as_os_str()),
         }
     }
 
@@ -52,7 +55,7 @@ impl Location {
     pub fn address(&self) -> Cow<'_, str> {
         match self {
             Self::File { path, .. } => path.to_string_lossy(),
-            Self::Idx { index, .. } => Cow::Owned(index.to_string()),
+            Self::Idx { index, .. } | Self::Features { index, .. } => Cow::Owned(index.to_string()),
         }
     }
 
@@ -61,25 +64,24 @@ impl Location {
         match self {
             Self::File { root, path } => file_bytes(&root.join(path)).map(Content::File),
             Self::Idx { file, index } => Ok(Content::Pixels(file.image(*index))),
+            Self::Features { file, index } => file.row(*index).map(Content::Features),
         }
     }
 }
 
 impl Content<'_> {
-    /// blake3 of the file, or of the pixels and their size.
+    /// blake3 of the file, of the pixels and their size, or of the features.
     pub fn hash(&self) -> blake3::Hash {
         match self {
-            Self::File(bytes) => blake3::hash(bytes),
+            Self::File(bytes) | Self::Features(bytes) => blake3::hash(bytes),
             Self::Pixels(pixels) => pixels.hash(),
         }
     }
+}
 
-    pub fn decode(&self) -> Result<Decoded, DecodeError> {
-        match self {
-            Self::File(bytes) => decode(bytes),
-            Self::Pixels(pixels) => Ok(pixels.rgb().into()),
-        }
-    }
+/// One of the many in a file, by its number.
+fn numbered(file: &Path, index: u32) -> PathBuf {
+    PathBuf::from(format!("{}#{index}", file.file_name().unwrap_or_default().display()))
 }
 
 /// Opens a file whose length says how much there is to read; with the length.

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::data::features::{self, FeaturesError, FeaturesFault};
 use crate::data::folder::{self, FolderError};
 use crate::data::idx::{self, IdxError};
 use crate::data::listing::Listing;
 use crate::data::manifest::{self, ManifestError};
+use crate::data::npy::NpyFault;
 use crate::data::partition::TooFewImages;
 use crate::run::metric::Split;
 use crate::spec::schema::source::ImageSource;
@@ -20,6 +22,8 @@ pub enum SourceError {
     #[error(transparent)]
     Idx(#[from] IdxError),
     #[error(transparent)]
+    Features(#[from] FeaturesError),
+    #[error(transparent)]
     TooFewImages(#[from] TooFewImages),
 }
 
@@ -31,6 +35,9 @@ pub fn list(source: &ImageSource, split: Split, resolve: impl Fn(&Path) -> PathB
         ImageSource::Idx(source) => {
             idx::list(&resolve(&source.idx), &resolve(&source.labels), source.classes.as_deref())?
         }
+        ImageSource::Features(source) => {
+            features::list(&resolve(&source.features), &resolve(&source.labels), source.classes.as_deref())?
+        }
     })
 }
 
@@ -41,6 +48,7 @@ impl SourceError {
             Self::Folder(_) => "",
             Self::Manifest(_) => "csv",
             Self::Idx(error) => error.key,
+            Self::Features(error) => error.key,
             Self::TooFewImages(_) => "fraction",
         }
     }
@@ -56,7 +64,22 @@ impl SourceError {
                  paths are relative to the file"
             }
             Self::Idx(_) => "`idx` names a file of images as MNIST has them, `labels` that of their labels",
+            Self::Features(error) => features_hint(error),
             Self::TooFewImages(_) => "hold out less, or add images to the class",
+        }
+    }
+}
+
+/// What to do in NumPy about a file that cannot be used.
+fn features_hint(error: &FeaturesError) -> &'static str {
+    match (&error.fault, error.key) {
+        (FeaturesFault::Npy(NpyFault::FortranOrder), _) => "save it again with `numpy.ascontiguousarray(array)`",
+        (FeaturesFault::ValueType { .. }, "features") => "save it again with `array.astype(\"float32\")`",
+        (FeaturesFault::ValueType { .. }, _) => "save it again with `labels.astype(\"int64\")`",
+        (FeaturesFault::Shape { .. }, "labels") => "one-hot labels become numbers with `labels.argmax(axis=1)`",
+        _ => {
+            "`features` names an array of float32, (n, height, width, channels) or (n, features), `labels` one of n \
+             numbers from 0, as `xp features` and `numpy.save` write them"
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::spec::input;
 use crate::spec::schema::Spec;
 
 /// The spec as typed parameters, keys joined with dots; a list is one value.
@@ -16,9 +17,15 @@ pub fn params(spec: &Spec) -> BTreeMap<String, Value> {
     flat
 }
 
-/// The complete spec, defaults filled in, as JSON.
+/// The complete spec, defaults filled in, as JSON; a spec on features is without what only images have.
 pub fn resolved(spec: &Spec) -> Value {
-    serde_json::to_value(spec).expect("a spec has string keys and finite numbers")
+    let mut value = serde_json::to_value(spec).expect("a spec has string keys and finite numbers");
+    for key in input::without_effect(spec) {
+        let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let map = if parent.is_empty() { Some(&mut value) } else { value.get_mut(parent) };
+        map.and_then(Value::as_object_mut).map(|map| map.remove(name));
+    }
+    value
 }
 
 /// The two hashes that identify a run's inputs.

@@ -3,8 +3,9 @@
 use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+use crate::spec::input::OF_IMAGES_ALONE;
 use crate::spec::schema::Spec;
 
 /// Every key with its description, type, range and default, as JSON Schema draft 2020-12.
@@ -12,7 +13,32 @@ pub fn json_schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(for_people));
     let mut schema = settings.into_generator().into_root_schema_for::<Spec>();
     schema.insert("title".into(), "A spec of xp".into());
+    let Value::Object(conditions) = input_keys() else { unreachable!("it is written as a map") };
+    schema.ensure_object().extend(conditions);
     schema.to_value()
+}
+
+/// Which keys go with features and which with images.
+fn input_keys() -> Value {
+    let forbidden = |parent: &str| -> Map<String, Value> {
+        let names = OF_IMAGES_ALONE.iter().filter_map(|key| match key.rsplit_once('.') {
+            Some((of, name)) => (of == parent).then_some(name),
+            None => parent.is_empty().then_some(*key),
+        });
+        names.map(|name| (name.to_owned(), false.into())).collect()
+    };
+    let mut of_features = forbidden("");
+    for parent in ["data", "model"] {
+        of_features.insert(parent.to_owned(), json!({ "properties": forbidden(parent) }));
+    }
+    let train = json!({ "type": "object", "required": ["features"] });
+    json!({
+        "if": { "properties": { "data": { "properties": { "train": train } } } },
+        "then": { "properties": of_features },
+        "else": {
+            "properties": { "data": { "required": ["image_size"] }, "model": { "required": ["backbone"] } }
+        },
+    })
 }
 
 fn for_people(schema: &mut Schema) {
@@ -45,7 +71,9 @@ mod tests {
         match value {
             Value::Object(map) => {
                 visit(at, value);
-                for (key, value) in map.iter().filter(|(key, _)| *key != "default" && *key != "examples") {
+                // Conditions say nothing of what a key is.
+                const NO_SCHEMAS: [&str; 5] = ["default", "examples", "if", "then", "else"];
+                for (key, value) in map.iter().filter(|(key, _)| !NO_SCHEMAS.contains(&key.as_str())) {
                     walk(&format!("{at}/{key}"), value, visit);
                 }
             }

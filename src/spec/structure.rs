@@ -123,7 +123,7 @@ fn under(homes: &[String]) -> String {
     homes.iter().map(place).collect::<Vec<_>>().join(" or ")
 }
 
-fn missing_key(path: &[String], name: &str) -> Problem {
+pub(super) fn missing_key(path: &[String], name: &str) -> Problem {
     let keys = Keys::default();
     let mut path: Vec<&str> = path.iter().map(String::as_str).collect();
     path.push(name);

@@ -68,9 +68,10 @@ pub fn of_table(batching: Batching) -> Batching {
 }
 
 fn inference_batch(plan: &Plan, batch_size: u32) -> u32 {
-    let size = plan.spec.data.image_size;
-    let rows = plan.network.layout.rows(size.height as usize, size.width as usize);
-    let largest = rows.iter().map(|row| row.output_chw.iter().product::<usize>()).max().unwrap_or(1);
+    let [_, height, width] = plan.input_chw;
+    let rows = plan.network.layout.rows(height, width);
+    let outputs = rows.iter().map(|row| row.output_chw).chain([plan.input_chw]);
+    let largest = outputs.map(|chw| chw.iter().product::<usize>()).max().unwrap_or(1);
     let most = (MAX_INFERENCE_BYTES / (largest * size_of::<f32>())).clamp(1, MAX_INFERENCE_BATCH);
     batch_size.min(u32::try_from(most).expect("it is clamped"))
 }

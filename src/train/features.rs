@@ -48,9 +48,9 @@ impl FeatureTable {
         table.values.reserve_exact(n_images * chw.iter().product::<usize>());
         for batch in loader.epoch(1, stop) {
             let batch = batch?;
-            let Batch { pixels_nhwc, height, width, labels, .. } = batch;
-            let image_chw = [3, height as usize, width as usize];
-            let features = frame.features(&Values::PixelsNhwc(pixels_nhwc), image_chw, labels.len());
+            let Batch { bytes_nhwc, shape, labels, .. } = batch;
+            let (values, image_chw) = Values::of(bytes_nhwc, shape);
+            let features = frame.features(&values, image_chw, labels.len());
             table.values.extend_from_slice(&features.try_into_vec_as::<f32>()?);
             table.labels.extend(labels);
             progress(table.labels.len() as u64);

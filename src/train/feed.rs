@@ -134,9 +134,10 @@ impl Iterator for Inputs<'_> {
 }
 
 fn input(batch: Batch) -> Input {
+    let (values, chw) = Values::of(batch.bytes_nhwc, batch.shape);
     Input {
-        values: Values::PixelsNhwc(batch.pixels_nhwc),
-        chw: [3, batch.height as usize, batch.width as usize],
+        values,
+        chw,
         n_step_images: batch.labels.len() as u64,
         labels: batch.labels,
         samples: batch.samples,

@@ -1,5 +1,6 @@
 //! The images of every split, listed from where the spec says, divided as it says, and held against each other.
 
+use crate::data::features::FeatureShape;
 use crate::data::listing::Listing;
 use crate::data::partition::{self, Fractions};
 use crate::data::source::{self, SourceError};
@@ -27,7 +28,9 @@ pub(super) fn of_spec(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Vec<(
     if matches!(data.train, ImageSource::Folder(_)) {
         problems.extend(split_names_problem(&train));
     }
+    let shape = train.feature_shape();
     for (split, listing) in &mut listings {
+        problems.extend(shape_problem(*split, listing.feature_shape(), shape));
         if let Err(error) = listing.take_classes_of(&train.classes) {
             let hint = "every split needs the same classes; rename, move or relabel what differs";
             problems.push(Problem::new(&format!("data.{split}"), format!("cannot {error}"), hint));
@@ -104,11 +107,19 @@ fn same_source_problems(data: &Data, listings: &[(Split, Listing)]) -> Vec<Probl
         let (below, what, hint) = match source {
             Some(ImageSource::Csv(_)) => ("csv", "file", "a file for several splits needs the column `split`"),
             Some(ImageSource::Idx(_)) => ("idx", "file", "every split needs images of its own"),
+            Some(ImageSource::Features(_)) => ("features", "file", "every split needs features of its own"),
             _ => ("", "folder", "every split needs images of its own"),
         };
         problems.push(Problem::new(&key(*split, below), format!("is the same {what} as data.{other}"), hint));
     }
     problems
+}
+
+/// Features of one split that are shaped unlike the training split's.
+fn shape_problem(split: Split, found: Option<FeatureShape>, trained: Option<FeatureShape>) -> Option<Problem> {
+    let (found, trained) = found.zip(trained).filter(|(found, trained)| found != trained)?;
+    let message = format!("its rows are {found}, and those of data.train {trained}");
+    Some(Problem::new(&key(split, "features"), message, "all splits need features of the same layer and image size"))
 }
 
 /// One folder too high, the splits themselves look like classes.

@@ -23,13 +23,20 @@ pub struct Network {
     pub frozen_hash: String,
 }
 
+/// What stands for the weights' hash where there is no backbone.
+const NO_WEIGHTS: &str = "none";
+
 /// Loads or draws all tensors; the head is drawn by the spec's seed whatever the weights.
 pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersError> {
     let random = RandomParameters { seed: plan.spec.seed };
+    let Some(backbone) = plan.spec.model.backbone else {
+        let network = with_sources(plan, device, Sources { backbone: &random, head: &random })?;
+        return Ok(Network { weights_hash: NO_WEIGHTS.to_owned(), ..network });
+    };
     match plan.spec.model.weights {
         Weights::Random => with_sources(plan, device, Sources { backbone: &random, head: &random }),
         Weights::Imagenet => {
-            let entry = registry::imagenet(plan.spec.model.backbone).expect("a plan asks for weights that there are");
+            let entry = registry::imagenet(backbone).expect("a plan asks for weights that there are");
             let file = SafetensorsParameters::new(entry.file)?;
             with_sources(plan, device, Sources { backbone: &file, head: &random })
         }

@@ -1,5 +1,6 @@
 //! A spec held against its images' names and its backbone: everything that can be known before the first image is read.
 
+use crate::data::features::{FeatureFile, FeatureShape};
 use crate::data::listing::Listing;
 use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
@@ -14,6 +15,7 @@ use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::{BatchNormMode, Weights};
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::schedule::Schedule;
+use crate::spec::schema::source::ImageSource;
 use crate::spec::schema::{ClassWeights, Loss, Spec};
 use crate::train::listings;
 use crate::weights::registry::{self, Preprocessing};
@@ -25,6 +27,8 @@ pub struct Plan {
     /// Train, valid and, where the spec has one, test; their classes are the same.
     pub listings: Vec<(Split, Listing)>,
     pub network: NetworkPlan,
+    /// Channels, height and width of an image, or of its features.
+    pub input_chw: [usize; 3],
     pub preprocessing: Preprocessing,
     pub filter: Resize,
 }
@@ -37,9 +41,8 @@ impl Plan {
 
     /// Channels, height and width of the prefix's output.
     pub fn prefix_chw(&self) -> [usize; 3] {
-        let size = self.spec.data.image_size;
-        let n_nodes = self.network.freeze.n_prefix_nodes;
-        self.network.layout.output_chw(n_nodes, size.height as usize, size.width as usize)
+        let [_, height, width] = self.input_chw;
+        self.network.layout.output_chw(self.network.freeze.n_prefix_nodes, height, width)
     }
 
     /// The name of the last row of the prefix.
@@ -60,37 +63,58 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     if let Some((Split::Train, train)) = listings.first() {
         problems.extend(class_problems(spec, &train.classes));
     }
-    let layout = backbone::layout(spec.model.backbone, form(spec));
+    let train = listings.iter().find(|(split, _)| *split == Split::Train).map(|(_, listing)| listing);
+    let shape = train.and_then(Listing::feature_shape);
+    let layout = layout(spec, shape);
     problems.extend(backbone_problems(spec, &layout));
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
-    let train = listings.iter().find(|(split, _)| *split == Split::Train);
-    let n_classes = train.map(|(_, listing)| listing.classes.len());
+    let input_chw = train.and_then(|_| input_chw(spec, shape));
     // Without an image and without a layer there is nothing to count.
     let countable = loaded.in_range("data.image_size") && loaded.in_range("model.head");
-    let n_classes = n_classes.filter(|_| countable);
-    let head = n_classes.and_then(|n_classes| head_plan(spec, &layout, n_classes, &mut problems));
-    match (freeze, head) {
-        (Some(freeze), Some(head)) if problems.is_empty() => {
+    let counted = train.map(|train| train.classes.len()).zip(input_chw).filter(|_| countable);
+    let head = counted.and_then(|(n_classes, input_chw)| head_plan(spec, &layout, n_classes, input_chw, &mut problems));
+    match (freeze, head, input_chw) {
+        (Some(freeze), Some(head), Some(input_chw)) if problems.is_empty() => {
             let network = NetworkPlan { layout, freeze, norms: norms(spec), head };
-            Ok(assemble(spec, listings, network))
+            Ok(assemble(spec, listings, network, input_chw))
         }
         _ => Err(loaded.error(problems)),
     }
 }
 
-/// The network of a run, from the number of classes it was trained on; its images need not be there.
-pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan, SpecError> {
+/// The network of a run, from the number of classes it was trained on; its images need not be there. Where it was
+/// trained on features, their file says what their shape is.
+pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<(NetworkPlan, [usize; 3]), SpecError> {
+    let shape = match &loaded.spec.data.train {
+        ImageSource::Features(source) => Some(
+            FeatureFile::open(&loaded.resolve(&source.features))
+                .map_err(|error| {
+                    let hint = "the shape of a run's features is in the file that it was trained on";
+                    loaded.error(vec![Problem::new("data.train.features", format!("cannot {error}"), hint)])
+                })?
+                .shape(),
+        ),
+        _ => None,
+    };
+    plan_for(loaded, n_classes, shape)
+}
+
+fn plan_for(
+    loaded: &LoadedSpec,
+    n_classes: usize,
+    shape: Option<FeatureShape>,
+) -> Result<(NetworkPlan, [usize; 3]), SpecError> {
     let mut problems = loaded.out_of_range().to_vec();
-    if !problems.is_empty() {
+    let Some(input_chw) = input_chw(&loaded.spec, shape).filter(|_| problems.is_empty()) else {
         return Err(loaded.error(problems));
-    }
-    let layout = backbone::layout(loaded.spec.model.backbone, form(&loaded.spec));
+    };
+    let layout = layout(&loaded.spec, shape);
     problems.extend(backbone_problems(&loaded.spec, &layout));
-    let head = head_plan(&loaded.spec, &layout, n_classes, &mut problems);
+    let head = head_plan(&loaded.spec, &layout, n_classes, input_chw, &mut problems);
     match (freeze(&loaded.spec.model.frozen_layers, &layout), head) {
         (Ok(freeze), Some(head)) if problems.is_empty() => {
-            Ok(NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head })
+            Ok((NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head }, input_chw))
         }
         (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout)])),
         (Ok(_), _) => Err(loaded.error(problems)),
@@ -99,16 +123,37 @@ pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<NetworkPlan
 
 /// Checks a run's spec against images to measure; they must have the classes that were trained, in their order.
 pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, listing: Listing) -> Result<Plan, SpecError> {
-    let network = plan_network(loaded, listing.classes.len())?;
+    let (network, input_chw) = plan_for(loaded, listing.classes.len(), listing.feature_shape())?;
     // All images are measured, also where an epoch measured a part of them.
     let spec = Spec { validation_steps: None, ..loaded.spec.clone() };
-    Ok(assemble(&spec, vec![(split, listing)], network))
+    Ok(assemble(&spec, vec![(split, listing)], network, input_chw))
 }
 
-fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan) -> Plan {
-    let preprocessing = *registry::preprocessing(spec.model.backbone, spec.model.weights);
+fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan, input_chw: [usize; 3]) -> Plan {
+    let weights = spec.model.weights;
+    let preprocessing =
+        spec.model.backbone.map_or(Preprocessing::NONE, |backbone| *registry::preprocessing(backbone, weights));
     let filter = spec.data.resize.unwrap_or(preprocessing.resize);
-    Plan { spec: spec.clone(), listings, network, preprocessing, filter }
+    Plan { spec: spec.clone(), listings, network, input_chw, preprocessing, filter }
+}
+
+/// The backbone's rows; none where the data are features.
+fn layout(spec: &Spec, features: Option<FeatureShape>) -> Layout {
+    match spec.model.backbone {
+        Some(backbone) => backbone::layout(backbone, form(spec)),
+        None => Layout::input_only(features.map_or(3, |shape| shape.channels as usize)),
+    }
+}
+
+/// Channels, height and width of what enters the network: features as they are, or images of the spec's size.
+fn input_chw(spec: &Spec, features: Option<FeatureShape>) -> Option<[usize; 3]> {
+    match features {
+        Some(shape) => Some([shape.channels, shape.height, shape.width].map(|side| side as usize)),
+        None => {
+            let size = spec.data.image_size.filter(|_| spec.model.backbone.is_some())?;
+            Some([3, size.height as usize, size.width as usize])
+        }
+    }
 }
 
 /// The form of the network that its weights were trained with.
@@ -127,13 +172,14 @@ fn norms(spec: &Spec) -> Norms {
 /// Images too small for a backbone's pools, and weights that there are none of.
 fn backbone_problems(spec: &Spec, layout: &Layout) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let (size, smallest) = (spec.data.image_size, layout.smallest_size());
+    let Some((backbone, size)) = spec.model.backbone.zip(spec.data.image_size) else { return problems };
+    let smallest = layout.smallest_size();
     if (size.height.min(size.width) as usize) < smallest {
         let (name, height, width) = (layout.name, size.height, size.width);
         let message = format!("{name} needs images of at least {smallest}×{smallest}, found {height}×{width}");
         problems.push(Problem::new("data.image_size", message, format!("use `image_size: {smallest}` or more")));
     }
-    if spec.model.weights == Weights::Imagenet && registry::imagenet(spec.model.backbone).is_none() {
+    if spec.model.weights == Weights::Imagenet && registry::imagenet(backbone).is_none() {
         let message = format!("this xp has no ImageNet weights for {}", layout.name);
         let hint = "use `weights: random`; without the key it is `weights: imagenet`";
         problems.push(Problem::new("model.weights", message, hint));
@@ -141,9 +187,15 @@ fn backbone_problems(spec: &Spec, layout: &Layout) -> Vec<Problem> {
     problems
 }
 
-fn head_plan(spec: &Spec, layout: &Layout, n_classes: usize, problems: &mut Vec<Problem>) -> Option<HeadPlan> {
-    let size = spec.data.image_size;
-    let output = layout.output_chw(layout.nodes.len(), size.height as usize, size.width as usize);
+fn head_plan(
+    spec: &Spec,
+    layout: &Layout,
+    n_classes: usize,
+    input_chw: [usize; 3],
+    problems: &mut Vec<Problem>,
+) -> Option<HeadPlan> {
+    let [_, height, width] = input_chw;
+    let output = layout.output_chw(layout.nodes.len(), height, width);
     let layers = spec.model.head.clone().unwrap_or_else(|| head::default_layers(n_classes));
     match head::plan(&layers, n_classes, output) {
         Ok(plan) => {

@@ -33,9 +33,10 @@ pub struct Reading<'a> {
 /// How the images of every split are read.
 pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
     let data = &plan.spec.data;
+    let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("a side was a u32 before"));
     ReadSettings {
-        height: data.image_size.height,
-        width: data.image_size.width,
+        height,
+        width,
         filter: plan.filter,
         on_bad_image: data.on_bad_image,
         exif: data.exif,

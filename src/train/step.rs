@@ -8,6 +8,8 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
+use crate::data::features::nchw_from_nhwc;
+use crate::data::images::SampleShape;
 use crate::models::classifier::{Prefix, Tail};
 use crate::models::dropout::DropoutAddress;
 use crate::run::metric::Measure;
@@ -41,6 +43,21 @@ pub enum Values {
     PixelsNhwc(Vec<u8>),
     /// The prefix's output `[n, c, h, w]`.
     Features(Vec<f32>),
+}
+
+impl Values {
+    /// A batch's bytes as a network takes them, with channels, height and width of one image's.
+    pub fn of(bytes_nhwc: Vec<u8>, shape: SampleShape) -> (Self, [usize; 3]) {
+        match shape {
+            SampleShape::Pixels { height, width } => {
+                (Self::PixelsNhwc(bytes_nhwc), [3, height as usize, width as usize])
+            }
+            SampleShape::Features(shape) => {
+                let chw = [shape.channels, shape.height, shape.width].map(|side| side as usize);
+                (Self::Features(nchw_from_nhwc(&bytes_nhwc, shape)), chw)
+            }
+        }
+    }
 }
 
 /// All of a step that does not train.

@@ -13,6 +13,11 @@ pub struct Preprocessing {
     pub resize: Resize,
 }
 
+impl Preprocessing {
+    /// Values as they are.
+    pub const NONE: Self = Self { mean_rgb: [0.0; 3], deviation_rgb: [1.0; 3], resize: Resize::Bilinear };
+}
+
 /// One set of pretrained weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {

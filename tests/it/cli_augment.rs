@@ -48,7 +48,7 @@ fn epoch_pixels(spec: &Path, sets: &[String], epoch: u32) -> Vec<Vec<u8>> {
     let mut pixels = vec![Vec::new(); n];
     for batch in Loader::new(Arc::new(images), settings).epoch(epoch, &stop) {
         let batch = batch.unwrap();
-        for (sample, image) in batch.samples.iter().zip(batch.pixels_nhwc.chunks_exact(n_bytes)) {
+        for (sample, image) in batch.samples.iter().zip(batch.bytes_nhwc.chunks_exact(n_bytes)) {
             pixels[*sample as usize] = image.to_vec();
         }
     }

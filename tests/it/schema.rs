@@ -57,8 +57,16 @@ fn is_valid(root: &Value, schema: &Value, value: &Value) -> bool {
             };
             value.as_object().is_none_or(of_map)
         }
+        "if" => {
+            let branch = if is_valid(root, rule, value) { "then" } else { "else" };
+            is_valid(root, &schema[branch], value)
+        }
+        "then" | "else" => true,
         other => panic!("this does not know {other}"),
     };
+    if *schema == false {
+        return false;
+    }
     schema.as_object().unwrap().iter().all(holds)
 }
 
@@ -139,10 +147,15 @@ fn every_form_of_a_key_is_valid_in_both() {
         .chain([edited("test: data/test", "test: { fraction: 0.1 }".to_owned())])
         .chain([edited("image_size: 32", "image_size: [32, 48]".to_owned())])
         .chain(frozen.iter().map(|frozen| edited("frozen_layers: all", format!("frozen_layers: {frozen}"))));
-    for text in specs {
+    let on_features = "{ name: head, epochs: 1, model: {}, data: { train: { features: a, labels: b }, \
+        valid: { features: a, labels: b, classes: [a, b] } } }";
+    for text in specs.chain([on_features.to_owned()]) {
         assert!(is_accepted(&text), "{text}");
         assert!(is_valid(&schema, &schema, &node_from_yaml(&text).unwrap().to_json()), "{text}");
     }
+    let with_backbone = on_features.replace("model: {}", "model: { backbone: vgg16 }");
+    assert!(!is_accepted(&with_backbone));
+    assert!(!is_valid(&schema, &schema, &node_from_yaml(&with_backbone).unwrap().to_json()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::data::idx::IdxFault;
 use crate::data::images::{
-    BadImage, Fault, Images, MAX_LISTED_BAD_IMAGES, ReadError, ReadSettings, image_bytes, resized,
+    BadImage, Fault, Images, MAX_LISTED_BAD_IMAGES, ReadError, ReadSettings, Readable, SampleShape, decoded, resized,
 };
 use crate::data::listing::{ListedImage, Listing};
 use crate::data::location::Location;
@@ -81,6 +81,7 @@ impl Pass {
             origin: listing.origin.clone(),
             classes: listing.classes.clone(),
             settings: *settings,
+            shape: SampleShape::of(listing, settings),
             locations: Vec::with_capacity(n_images),
             labels: Vec::with_capacity(n_images),
             hashes: Vec::with_capacity(n_images),
@@ -94,8 +95,7 @@ impl Pass {
 
     /// Images that the cache still has room for.
     fn room(&self) -> usize {
-        let settings = &self.images.settings;
-        let capacity = settings.cache_budget_bytes / (image_bytes(settings) as u64).max(1);
+        let capacity = self.images.settings.cache_budget_bytes / (self.images.image_bytes() as u64).max(1);
         usize::try_from(capacity).unwrap_or(usize::MAX).saturating_sub(self.n_cached)
     }
 
@@ -164,9 +164,13 @@ fn load(split: Split, listing: &Listing, stop: &StopFlag) -> Result<(), ReadErro
 fn look_at(location: &Location, settings: &ReadSettings, keep: bool) -> Result<Usable, Fault> {
     let content = location.content()?;
     let hash = content.hash();
-    let decoded = content.decode()?;
-    drop(content);
-    let is_turned = decoded.is_turned();
-    let pixels = keep.then(|| resized(decoded, settings).pixels_hwc.into_boxed_slice());
-    Ok(Usable { hash, is_turned, pixels })
+    match decoded(content)? {
+        Readable::Image(decoded) => {
+            let is_turned = decoded.is_turned();
+            let pixels = keep.then(|| resized(decoded, settings).pixels_hwc.into_boxed_slice());
+            Ok(Usable { hash, is_turned, pixels })
+        }
+        // The kernel keeps what it has read of the file.
+        Readable::Features(_) => Ok(Usable { hash, is_turned: false, pixels: None }),
+    }
 }

@@ -55,11 +55,11 @@ fn every_image_comes_once_an_epoch_with_its_label_and_pixels() {
     let found = batches(&loader, 1);
     assert_eq!(found.iter().map(|batch| batch.samples.len()).collect::<Vec<_>>(), [4, 4, 4, 4, 4, 4, 4, 2]);
     for batch in &found {
-        assert_eq!((batch.height, batch.width), (6, 8));
+        assert_eq!(batch.shape, SampleShape::Pixels { height: 6, width: 8 });
         for (i, sample) in batch.samples.iter().map(|sample| *sample as usize).enumerate() {
             assert_eq!(batch.labels[i], images.labels()[sample]);
             let n = images.image_bytes();
-            assert_eq!(batch.pixels_nhwc[i * n..][..n], pixels[sample]);
+            assert_eq!(batch.bytes_nhwc[i * n..][..n], pixels[sample]);
         }
     }
     let mut once = samples(&found);

@@ -11,7 +11,8 @@ use crate::spec::short_forms::ImageSize;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
-    /// A folder with one folder a class, `{ csv: FILE }` or `{ idx: FILE, labels: FILE }`, relative to the spec file.
+    /// A folder with one folder a class, `{ csv: FILE }`, `{ idx: FILE, labels: FILE }` or, for a head alone,
+    /// `{ features: FILE, labels: FILE }`, relative to the spec file.
     #[garde(dive)]
     pub train: ImageSource,
     /// Measured after every epoch; chooses the best checkpoint. Also `{ fraction: 0.2 }` of the training images.
@@ -26,9 +27,10 @@ pub struct Data {
     #[garde(skip)]
     #[schemars(range(max = u64::MAX))]
     pub split_seed: u64,
-    /// Pixels, `96` or `[height, width]`; images are squashed to it.
+    /// Pixels, `96` or `[height, width]`; images are squashed to it. Left out where the data are features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
-    pub image_size: ImageSize,
+    pub image_size: Option<ImageSize>,
     /// How images are resized; by default as the weights were trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]

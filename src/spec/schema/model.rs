@@ -10,9 +10,11 @@ use crate::spec::short_forms::FrozenLayers;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// The pretrained network that the head stands on; `xp summary NAME` lists its rows.
+    /// The pretrained network that the head stands on; `xp summary NAME` lists its rows. Left out where the data are
+    /// features.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
-    pub backbone: BackboneName,
+    pub backbone: Option<BackboneName>,
     /// What the backbone's weights are before training.
     #[serde(default)]
     #[garde(skip)]

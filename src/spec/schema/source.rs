@@ -1,4 +1,5 @@
-//! Where the images of a split come from: a folder, IDX files, a CSV manifest, or a part of the training images.
+//! Where the images of a split come from: a folder, IDX files, a CSV manifest, or a part of the training images; or
+//! features that were made of them before.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,6 +20,7 @@ pub enum ImageSource {
     Folder(PathBuf),
     Idx(IdxSource),
     Csv(CsvSource),
+    Features(FeatureSource),
 }
 
 /// The images of a split that is measured.
@@ -54,6 +56,23 @@ pub struct CsvSource {
     pub csv: PathBuf,
 }
 
+/// Two .npy files, as `xp features` writes them: features of images and their labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSource {
+    /// The file of features, float32 `(n, height, width, channels)` or `(n, features)`, relative to the spec file.
+    #[garde(skip)]
+    pub features: PathBuf,
+    /// The file of labels, `(n)` or `(n, 1)` integers or whole float32 numbers, relative to the spec file.
+    #[garde(skip)]
+    pub labels: PathBuf,
+    /// Class names by label; by default those in `classes.json` or `classes.txt` beside the labels, else the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(custom(n_feature_classes))]
+    #[schemars(length(min = 2, max = 65536))]
+    pub classes: Option<Vec<String>>,
+}
+
 impl HeldOutSource {
     /// The part of the training images that it takes, if it takes one.
     pub fn fraction(&self) -> Option<f64> {
@@ -68,8 +87,10 @@ impl Validate for ImageSource {
     type Context = ();
 
     fn validate_into(&self, ctx: &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
-        if let Self::Idx(idx) = self {
-            idx.validate_into(ctx, parent, report);
+        match self {
+            Self::Idx(idx) => idx.validate_into(ctx, parent, report),
+            Self::Features(features) => features.validate_into(ctx, parent, report),
+            Self::Folder(_) | Self::Csv(_) => {}
         }
     }
 }
@@ -110,26 +131,26 @@ struct AnyMap {
     classes: Option<Vec<String>>,
     csv: Option<PathBuf>,
     fraction: Option<f64>,
+    features: Option<PathBuf>,
 }
 
 impl AnyMap {
     fn source<E: de::Error>(self) -> Result<HeldOutSource, E> {
-        let images = match self {
-            Self { idx: Some(idx), labels: Some(labels), classes, csv: None, fraction: None } => {
+        let Self { idx, labels, classes, csv, fraction, features } = self;
+        Ok(HeldOutSource::Images(match (idx, features, csv, fraction, labels, classes) {
+            (Some(idx), None, None, None, Some(labels), classes) => {
                 ImageSource::Idx(IdxSource { idx, labels, classes })
             }
-            Self { idx: None, labels: None, classes: None, csv: Some(csv), fraction: None } => {
-                ImageSource::Csv(CsvSource { csv })
+            (None, Some(features), None, None, Some(labels), classes) => {
+                ImageSource::Features(FeatureSource { features, labels, classes })
             }
-            Self { idx: None, labels: None, classes: None, csv: None, fraction: Some(fraction) } => {
-                return Ok(HeldOutSource::Fraction(fraction));
-            }
-            Self { idx: Some(_), labels: None, csv: None, fraction: None, .. } => {
+            (None, None, Some(csv), None, None, None) => ImageSource::Csv(CsvSource { csv }),
+            (None, None, None, Some(fraction), None, None) => return Ok(HeldOutSource::Fraction(fraction)),
+            (Some(_), None, None, None, None, _) | (None, Some(_), None, None, None, _) => {
                 return Err(E::missing_field("labels"));
             }
             _ => return Err(E::custom("these keys do not go together")),
-        };
-        Ok(HeldOutSource::Images(images))
+        }))
     }
 }
 
@@ -139,7 +160,10 @@ impl<'de> Visitor<'de> for SourceVisitor {
     type Value = HeldOutSource;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a folder, `{ csv: FILE }`, `{ idx: FILE, labels: FILE }` or, for data that is measured, `{ fraction: 0.2 }`")
+        f.write_str(
+            "a folder, `{ csv: FILE }`, `{ idx: FILE, labels: FILE }`, `{ features: FILE, labels: FILE }` or, for data \
+             that is measured, `{ fraction: 0.2 }`",
+        )
     }
 
     fn visit_str<E>(self, text: &str) -> Result<HeldOutSource, E> {
@@ -176,6 +200,13 @@ fn n_classes(classes: &Option<Vec<String>>, _: &()) -> garde::Result {
     }
 }
 
+fn n_feature_classes(classes: &Option<Vec<String>>, _: &()) -> garde::Result {
+    match classes {
+        Some(classes) if !(2..=65_536).contains(&classes.len()) => Err(garde::Error::new("takes 2 to 65536 names")),
+        _ => Ok(()),
+    }
+}
+
 impl JsonSchema for ImageSource {
     fn schema_name() -> Cow<'static, str> {
         "ImageSource".into()
@@ -183,8 +214,9 @@ impl JsonSchema for ImageSource {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let (idx, csv) = (generator.subschema_for::<IdxSource>(), generator.subschema_for::<CsvSource>());
+        let features = generator.subschema_for::<FeatureSource>();
         let folder = json_schema!({ "type": "string", "description": "A folder with one folder a class, relative to the spec file." });
-        json_schema!({ "anyOf": [folder, idx, csv] })
+        json_schema!({ "anyOf": [folder, idx, csv, features] })
     }
 }
 

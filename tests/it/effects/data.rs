@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use xp::data::npy::Header;
 use xp::run::metric::Split;
 
 use super::Case;
@@ -13,16 +14,19 @@ pub const CASES: &[Case] = &[
         keys: &["data.train.idx", "data.train.labels", "data.train.classes"],
         shows: || idx_files_are_read("train"),
     },
+    Case { keys: &["data.train.features"], shows: || features_are_read("train") },
     Case { keys: &["data.train.csv"], shows: || a_manifest_is_read("train") },
     Case { keys: &["data.valid", "data.valid=<string>"], shows: || a_folder_is_read("valid") },
     Case {
         keys: &["data.valid.idx", "data.valid.labels", "data.valid.classes"],
         shows: || idx_files_are_read("valid"),
     },
+    Case { keys: &["data.valid.features"], shows: || features_are_read("valid") },
     Case { keys: &["data.valid.csv"], shows: || a_manifest_is_read("valid") },
     Case { keys: &["data.valid.fraction"], shows: || a_fraction_is_held_out("valid") },
     Case { keys: &["data.test", "data.test=<string>"], shows: the_test_images_are_measured_once },
     Case { keys: &["data.test.idx", "data.test.labels", "data.test.classes"], shows: || idx_files_are_read("test") },
+    Case { keys: &["data.test.features"], shows: || features_are_read("test") },
     Case { keys: &["data.test.csv"], shows: || a_manifest_is_read("test") },
     Case { keys: &["data.test.fraction"], shows: || a_fraction_is_held_out("test") },
     Case { keys: &["data.split_seed"], shows: the_split_seed_alone_draws_the_split },
@@ -227,4 +231,37 @@ fn the_same_image_in_two_splits_is_refused() {
     let refused = lab.refused(&["epochs=1"]);
     assert!(refused.contains("1 images are in two of them, byte for byte"), "{refused}");
     assert_eq!(images(&lab.train(&["epochs=1", "data.allow_duplicates=true"]), Split::Valid).0, 7);
+}
+
+/// A file of six rows of features, `[2, 2, 3]` each, that classes and `lightness` decide, and one of their labels.
+fn write_features(lab: &Lab, name: &str, lightness: u32) {
+    let value = |i: u32| ((7 * i + lightness) % 23) as f32 / 23.0 + (i / 12 % 3) as f32;
+    let values: Vec<u8> = (0..72).flat_map(|i| value(i).to_le_bytes()).collect();
+    fs::write(lab.path(&format!("{name}.npy")), [Header::of("<f4", &[6, 2, 2, 3]).bytes(), values].concat()).unwrap();
+    let labels: Vec<u8> = (0..6_i64).flat_map(|i| (i % 3).to_le_bytes()).collect();
+    fs::write(lab.path(&format!("{name}-labels.npy")), [Header::of("<i8", &[6]).bytes(), labels].concat()).unwrap();
+}
+
+fn features_are_read(split: &str) {
+    let lab = Lab::empty();
+    let mut sources = Vec::new();
+    for (lightness, name) in [(0, "train"), (3, "valid"), (5, "test"), (11, "other")] {
+        write_features(&lab, name, lightness);
+        let classes = "classes: [dark, grey, light]";
+        sources.push(format!("{name}: {{ features: {name}.npy, labels: {name}-labels.npy, {classes} }}"));
+    }
+    let data = format!("data={{ {}, batch_size: 6 }}", sources[..3].join(", "));
+    let train = |more: &[&str]| lab.train(&[&[data.as_str(), "model={}", "epochs=2"], more].concat());
+    let all = train(&[]);
+    assert_eq!(images(&all, split_named(split)).0, 6);
+    assert_eq!(all.data().classes, ["dark", "grey", "light"]);
+    assert_eq!(
+        (all.model().n_parameters, all.model().n_frozen_layers),
+        (12, 0),
+        "a pool and three units on three channels"
+    );
+    let other = train(&[&format!("data.{split}.features=other.npy")]);
+    assert_ne!(images(&other, split_named(split)), images(&all, split_named(split)));
+    assert_ne!(other.metric(&format!("{split}.loss")), all.metric(&format!("{split}.loss")));
+    assert_eq!(train(&[]).metric("test.loss"), all.metric("test.loss"));
 }

@@ -85,7 +85,7 @@ fn the_backbone_is_the_one_named() {
     assert_eq!(vgg16, ("vgg16", 14_714_688 + 3 * 513));
     for name in BackboneName::ALL.map(BackboneName::as_str) {
         let plan = colours().plan(&[&format!("model.backbone={name}"), "model.weights=random"]);
-        assert_eq!(plan.spec.model.backbone.as_str(), name);
+        assert_eq!(plan.spec.model.backbone.unwrap().as_str(), name);
     }
 }
 

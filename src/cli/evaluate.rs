@@ -25,7 +25,8 @@ use crate::run::panic;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::LoadedSpec;
-use crate::spec::schema::source::{CsvSource, ImageSource};
+use crate::spec::schema::data::Data;
+use crate::spec::schema::source::{CsvSource, FeatureSource, ImageSource};
 use crate::spec::short_forms::DeviceChoice;
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
@@ -37,10 +38,14 @@ use crate::train::{Completion, TrainError, device, listings};
 pub(crate) struct EvaluateArgs {
     /// A run, as `xp show` takes it.
     run: String,
-    /// A folder with the run's class folders, or a .csv file with paths and labels; by default the spec's test images,
-    /// else its valid images.
+    /// A folder with the run's class folders, or a .csv file with paths and labels; for a run on features, a folder of
+    /// `xp features`, whose test.npy or else valid.npy is measured, or a .npy file beside its labels. By default the
+    /// spec's test images, else its valid images.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Measure so many batches of the images only, each class in its proportion, the same ones every time.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    steps: Option<u32>,
     /// Which checkpoint: best, last or an epoch.
     #[arg(long, default_value = "best")]
     checkpoint: CheckpointChoice,
@@ -80,7 +85,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let loaded = loaded_spec(&run, &sets)?;
     let (split, listing) = listing(&run, &loaded, args.data.as_deref())?;
     let data = Measurable { split, origin: listing.origin.clone(), is_part: listing.is_part };
-    let plan = plan_evaluation(&loaded, split, listing)?;
+    let plan = plan_evaluation(&loaded, split, listing, args.steps)?;
     let device = device::open(loaded.spec.device)?;
     let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
     let run_dir = context.home.run_dir(&id);
@@ -104,10 +109,10 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
         }
         measuring.join().unwrap_or_else(|payload| Err(TrainError::Measure(panic::text(&*payload))))
     })?;
-    let Completion::Done(measured) = measured else {
+    let Completion::Done((measured, n_split_images)) = measured else {
         return Err(Failure::Interrupted { name: run.summary.name });
     };
-    report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, notes })
+    report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, n_split_images, notes })
 }
 
 /// What was said while measuring.
@@ -155,6 +160,8 @@ struct Evaluated<'a> {
     epoch: u32,
     data: Measurable,
     measured: Measured,
+    /// Images that there are, of which a part may have been measured.
+    n_split_images: u64,
     notes: Notes,
 }
 
@@ -188,13 +195,18 @@ pub(crate) fn loaded_spec(run: &RunDetail, sets: &[String]) -> Result<LoadedSpec
 fn listing(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<(Split, Listing), Failure> {
     let data = &loaded.spec.data;
     let (split, listed) = match (named, &data.test) {
-        (Some(path), _) => (Split::Test, source::list(&named_source(path), Split::Test, Path::to_owned)),
+        (Some(path), _) => (Split::Test, source::list(&named_source(path, data), Split::Test, Path::to_owned)),
         (None, Some(test)) => (Split::Test, listings::of_split(loaded, Split::Test, test)),
         (None, None) => (Split::Valid, listings::of_split(loaded, Split::Valid, &data.valid)),
     };
     let mut listing = listed.map_err(|error| Failure::NotThere {
         what: format!("cannot {error}"),
         hint: match named {
+            Some(_) if on_features(data) => {
+                "this run's data are features: `--data` takes a folder of `xp features`, or NAME.npy beside \
+                 NAME_labels.npy"
+                    .into()
+            }
             Some(_) => "`--data` takes a folder that holds a folder of images for each class, or a .csv file".into(),
             None => error.hint().into(),
         },
@@ -207,14 +219,33 @@ fn listing(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result
     Ok((split, listing))
 }
 
-fn named_source(path: &Path) -> ImageSource {
+fn on_features(data: &Data) -> bool {
+    matches!(data.train, ImageSource::Features(_))
+}
+
+/// A features file with the labels beside it, as `xp features` names them.
+fn named_features(path: &Path) -> ImageSource {
+    let in_folder = ["test.npy", "valid.npy"].map(|name| path.join(name));
+    let features = match path.is_dir() {
+        true => in_folder.iter().find(|file| file.is_file()).unwrap_or(&in_folder[0]).clone(),
+        false => path.to_owned(),
+    };
+    let stem = features.file_stem().unwrap_or_default().to_string_lossy();
+    let labels = features.with_file_name(format!("{stem}_labels.npy"));
+    ImageSource::Features(FeatureSource { features, labels, classes: None })
+}
+
+fn named_source(path: &Path, data: &Data) -> ImageSource {
+    if on_features(data) {
+        return named_features(path);
+    }
     let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) && path.is_file();
     let path = path.to_owned();
     if is_csv { ImageSource::Csv(CsvSource { csv: path }) } else { ImageSource::Folder(path) }
 }
 
 fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure> {
-    let Evaluated { run, epoch, data, measured: Measured { means, n_images }, notes } = evaluated;
+    let Evaluated { run, epoch, data, measured: Measured { means, n_images }, n_split_images, notes } = evaluated;
     if args.json {
         let metrics: BTreeMap<String, Value> =
             means.iter().map(|(measure, value)| (measure.to_string(), json::number(Some(*value)))).collect();
@@ -227,6 +258,7 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
             "data": data.origin,
             "metrics": metrics,
             "n_images": n_images,
+            "n_split_images": n_split_images,
             "skipped": skipped,
             "warnings": notes.warnings,
         }));
@@ -238,8 +270,10 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
         let name = measure.to_string();
         format!("{name} {}", metric_text(&name, Some(*value)))
     });
+    let counted =
+        if n_images < n_split_images { format!("{n_images} of {n_split_images}") } else { n_images.to_string() };
     output::print(&format!(
-        "{}, epoch {epoch}, on {data}: {}, {n_images} images\n",
+        "{}, epoch {epoch}, on {data}: {}, {counted} images\n",
         run.summary.name,
         values.collect::<Vec<_>>().join(" "),
     ))

@@ -31,14 +31,20 @@ pub fn of_split(plan: &Plan, split: Split, labels: &[u32]) -> Batching {
             steps_per_epoch: spec.steps_per_epoch,
             ..measured
         },
-        Split::Valid => match spec.validation_steps.map(|n| n as usize * spec.data.batch_size as usize) {
-            Some(n) if n < labels.len() => {
-                let members = subset::stratified(labels, n, spec.data.split_seed);
-                Batching { order: Order::Members(members.into()), ..measured }
-            }
-            _ => measured,
-        },
-        Split::Test => measured,
+        Split::Valid => part_of(spec.validation_steps, plan, labels, measured),
+        Split::Test => part_of(plan.test_steps, plan, labels, measured),
+    }
+}
+
+/// The batches of as many images as so many steps take, the same ones every time; all images without a number.
+fn part_of(steps: Option<u32>, plan: &Plan, labels: &[u32], all: Batching) -> Batching {
+    let data = &plan.spec.data;
+    match steps.map(|n| n as usize * data.batch_size as usize) {
+        Some(n) if n < labels.len() => {
+            let members = subset::stratified(labels, n, data.split_seed);
+            Batching { order: Order::Members(members.into()), ..all }
+        }
+        _ => all,
     }
 }
 
@@ -68,10 +74,15 @@ pub fn of_table(batching: Batching) -> Batching {
 }
 
 fn inference_batch(plan: &Plan, batch_size: u32) -> u32 {
+    batch_size.min(fitting(plan, MAX_INFERENCE_BYTES))
+}
+
+/// Images whose largest layer output takes no more than so many bytes; at least one.
+pub fn fitting(plan: &Plan, n_bytes: usize) -> u32 {
     let [_, height, width] = plan.input_chw;
     let rows = plan.network.layout.rows(height, width);
     let outputs = rows.iter().map(|row| row.output_chw).chain([plan.input_chw]);
     let largest = outputs.map(|chw| chw.iter().product::<usize>()).max().unwrap_or(1);
-    let most = (MAX_INFERENCE_BYTES / (largest * size_of::<f32>())).clamp(1, MAX_INFERENCE_BATCH);
-    batch_size.min(u32::try_from(most).expect("it is clamped"))
+    let most = (n_bytes / (largest * size_of::<f32>())).clamp(1, MAX_INFERENCE_BATCH);
+    u32::try_from(most).expect("it is clamped")
 }

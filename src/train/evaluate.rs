@@ -93,11 +93,12 @@ pub struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// Reads the images and measures them with the checkpoint.
-    pub fn measure(&self) -> Result<Completion<Measured>, TrainError> {
+    /// Reads the images and measures them, or a part, with the checkpoint; tells how many there are.
+    pub fn measure(&self) -> Result<Completion<(Measured, u64)>, TrainError> {
         let reading = Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop };
         let (split, listing) = &self.plan.listings[0];
         let Completion::Done(images) = reading.images(*split, listing)? else { return Ok(Completion::Stopped) };
+        let n_split_images = images.len() as u64;
         if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");
             self.events.send(Event::Warning(text));
@@ -112,8 +113,12 @@ impl Evaluation<'_> {
             return Ok(Completion::Stopped);
         };
         let n_images = source.len() as u64;
-        self.events.phase(Phase::Test, n_images, || {
+        let measured = self.events.phase(Phase::Test, n_images, || {
             measure(&trainee, &source, &self.stop, |n_done| self.events.progress(n_done))
+        })?;
+        Ok(match measured {
+            Completion::Done(measured) => Completion::Done((measured, n_split_images)),
+            Completion::Stopped => Completion::Stopped,
         })
     }
 }

@@ -31,6 +31,8 @@ pub struct Plan {
     pub input_chw: [usize; 3],
     pub preprocessing: Preprocessing,
     pub filter: Resize,
+    /// Batches of the test split that are measured; all images when left out.
+    pub test_steps: Option<u32>,
 }
 
 impl Plan {
@@ -122,11 +124,18 @@ fn plan_for(
 }
 
 /// Checks a run's spec against images to measure; they must have the classes that were trained, in their order.
-pub fn plan_evaluation(loaded: &LoadedSpec, split: Split, listing: Listing) -> Result<Plan, SpecError> {
+///
+/// With `steps`, so many batches are measured, each class in its proportion, as `validation_steps` chooses them.
+pub fn plan_evaluation(
+    loaded: &LoadedSpec,
+    split: Split,
+    listing: Listing,
+    steps: Option<u32>,
+) -> Result<Plan, SpecError> {
     let (network, input_chw) = plan_for(loaded, listing.classes.len(), listing.feature_shape())?;
-    // All images are measured, also where an epoch measured a part of them.
-    let spec = Spec { validation_steps: None, ..loaded.spec.clone() };
-    Ok(assemble(&spec, vec![(split, listing)], network, input_chw))
+    // Unless asked for, all images are measured, also where an epoch measured a part of them.
+    let spec = Spec { validation_steps: steps, ..loaded.spec.clone() };
+    Ok(Plan { test_steps: steps, ..assemble(&spec, vec![(split, listing)], network, input_chw) })
 }
 
 fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan, input_chw: [usize; 3]) -> Plan {
@@ -134,7 +143,7 @@ fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan, 
     let preprocessing =
         spec.model.backbone.map_or(Preprocessing::NONE, |backbone| *registry::preprocessing(backbone, weights));
     let filter = spec.data.resize.unwrap_or(preprocessing.resize);
-    Plan { spec: spec.clone(), listings, network, input_chw, preprocessing, filter }
+    Plan { spec: spec.clone(), listings, network, input_chw, preprocessing, filter, test_steps: None }
 }
 
 /// The backbone's rows; none where the data are features.

@@ -9,6 +9,7 @@ mod doctor;
 mod evaluate;
 mod excerpt;
 mod failure;
+mod features;
 mod init;
 mod list;
 mod log;
@@ -53,6 +54,7 @@ enum Command {
     Show(show::ShowArgs),
     Compare(compare::CompareArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Features(features::FeaturesArgs),
     Summary(summary::SummaryArgs),
     Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
@@ -81,6 +83,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Show(args) => show::show(args, context),
         Command::Compare(args) => compare::compare(args, context),
         Command::Evaluate(args) => evaluate::evaluate(args, context),
+        Command::Features(args) => features::features(args),
         Command::Summary(args) => summary::summary(args, context),
         Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),

@@ -10,6 +10,7 @@ pub mod class_weights;
 pub mod clip;
 pub mod device;
 pub mod evaluate;
+pub mod extract;
 pub mod features;
 pub mod feed;
 pub mod history;
@@ -29,6 +30,7 @@ use crate::data::images::ReadError;
 use crate::models::parameters::ParametersError;
 use crate::train::checkpoint::CheckpointError;
 use crate::train::device::DeviceError;
+use crate::train::extract::ExtractError;
 use crate::train::features::FeatureError;
 
 /// Why a training or an evaluation could not go on.
@@ -44,6 +46,8 @@ pub enum TrainError {
     Device(#[from] DeviceError),
     #[error("compute the frozen layers' output: {0}")]
     Features(#[from] FeatureError),
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
     #[error("use the checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
     #[error("read the checkpoint of epoch {epoch}: {reason}")]

@@ -57,6 +57,8 @@ pub(crate) enum Failure {
     Run { name: String, error: RunError },
     #[error("the run {name} was stopped; its finished epochs are kept, and `xp resume {name}` goes on")]
     Interrupted { name: String },
+    #[error("stopped: {what}; the same command goes on where it was")]
+    Unfinished { what: String },
     #[error("{what}")]
     NotThere { what: String, hint: String },
     #[error("{what}")]
@@ -128,7 +130,7 @@ impl Failure {
             Self::Store(StoreError::NotFound { .. }) | Self::NotThere { .. } => EXIT_NOT_THERE,
             Self::Store(StoreError::Ambiguous { .. })
             | Self::Launch(LaunchError::Store(StoreError::NameTaken { .. })) => EXIT_USAGE,
-            Self::Interrupted { .. } => EXIT_INTERRUPTED,
+            Self::Interrupted { .. } | Self::Unfinished { .. } => EXIT_INTERRUPTED,
             _ => EXIT_FAILED,
         }
     }

@@ -11,6 +11,7 @@ mod concurrency;
 mod effects;
 #[cfg(target_os = "linux")]
 mod faults;
+mod features;
 mod freezing;
 mod golden;
 mod hostile_images;

@@ -76,10 +76,7 @@ fn the_files_are_numpys_and_say_what_they_are_made_of() {
     assert_eq!(classes, ["blue", "red"]);
     let manifest: Value = serde_json::from_slice(&fs::read(place.path("features/manifest.json")).unwrap()).unwrap();
     let made_of = &manifest["made_of"];
-    assert_eq!(
-        (&made_of["backbone"], &made_of["layer"]),
-        (&"efficientnet_lite0".into(), &"conv_head".into())
-    );
+    assert_eq!((&made_of["backbone"], &made_of["layer"]), (&"efficientnet_lite0".into(), &"conv_head".into()));
     let hash =
         |name: &str| blake3::hash(&fs::read(place.path(&format!("features/{name}"))).unwrap()).to_hex().to_string();
     for (i, split) in ["train", "valid", "test"].into_iter().enumerate() {

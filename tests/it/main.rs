@@ -18,6 +18,7 @@ mod hostile_images;
 mod hostile_specs;
 mod kills;
 mod layers;
+mod notebook;
 mod old_home;
 mod readme;
 mod resume;

@@ -17,7 +17,7 @@ use crate::support::golden::{agrees, drawn, gradients_agree};
 const GOLDEN: &str = include_str!("../fixtures/vgg16_golden.json");
 
 /// The fixture's weights, as `make_vgg16_golden.py` draws them.
-struct FixtureParameters;
+pub struct FixtureParameters;
 
 impl Parameters for FixtureParameters {
     fn values(&self, address: &TensorAddress) -> Result<Vec<f32>, ParametersError> {

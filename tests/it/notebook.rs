@@ -1,0 +1,153 @@
+//! The 2017 notebook's networks train as Keras trains them, and its specs run: tests/fixtures/make_notebook_golden.py.
+
+use std::sync::Arc;
+
+use burn::optim::GradientsAccumulator;
+use burn::tensor::Device;
+use burn::train::TrainStep;
+use serde_json::Value;
+use xp::data::features::FeatureShape;
+use xp::data::images::SampleShape;
+use xp::models::classifier::{NetworkPlan, Prefix, Sources, Tail};
+use xp::models::freeze::freeze;
+use xp::models::head;
+use xp::models::layout::Layout;
+use xp::models::segment::Norms;
+use xp::models::vgg::VGG16;
+use xp::run::metric::Measure;
+use xp::spec::schema::Loss;
+use xp::spec::schema::model::{Activation, Dense, HeadLayer};
+use xp::spec::schema::optimizer::{Optimizer, RmsProp, Sgd};
+use xp::spec::short_forms::FrozenLayers;
+use xp::train::optimizer;
+use xp::train::step::{Frame, Input, Trainee, Values};
+use xp::weights::registry::Preprocessing;
+
+use crate::support::golden;
+use crate::vgg16::FixtureParameters;
+
+/// Flatten, Dense 256 with ReLU, Dense 1 with sigmoid; the notebook's dropout is off.
+fn layers() -> [HeadLayer; 3] {
+    let dense = |units, activation| HeadLayer::Dense(Dense { units, activation });
+    [HeadLayer::Flatten, dense(256, Activation::Relu), dense(1, Activation::Sigmoid)]
+}
+
+fn trainee(layout: Layout, frozen: &FrozenLayers, output_chw: [usize; 3]) -> Trainee {
+    let freeze = freeze(frozen, &layout).unwrap();
+    let plan =
+        NetworkPlan { layout, freeze, norms: Norms::Frozen, head: head::plan(&layers(), 2, output_chw).unwrap() };
+    let (device, sources) = (Device::flex(), Sources { backbone: &FixtureParameters, head: &FixtureParameters });
+    let frame = Frame {
+        prefix: Prefix::new(&plan, sources, &device).unwrap(),
+        preprocessing: Preprocessing { deviation_rgb: [255.0; 3], ..Preprocessing::NONE },
+        loss: Loss::BinaryCrossEntropy,
+        label_smoothing: 0.0,
+        clip_global_norm: None,
+        measures: vec![Measure::Loss],
+        seed: 0,
+        device: device.clone(),
+    };
+    Trainee::new(Tail::new(&plan, sources, &device.autodiff()).unwrap(), Arc::new(frame))
+}
+
+/// Trains on batch after batch and holds the loss before every step against the golden ones, relatively within 1e-4.
+fn agrees(name: &str, golden: &Value, mut trainee: Trainee, optimizer: &Optimizer, batch: impl Fn(usize) -> Input) {
+    let losses = golden.as_array().unwrap_or_else(|| panic!("there is no {name}"));
+    assert_eq!(losses.len(), 20);
+    let mut moves = optimizer::from_spec(optimizer);
+    for (step, expected) in losses.iter().enumerate() {
+        let output = TrainStep::step(&trainee, batch(step));
+        let of_images: Vec<f32> = output.item.of(Measure::Loss).clone().try_into_vec_as().unwrap();
+        let loss = of_images.iter().map(|&loss| f64::from(loss)).sum::<f64>() / of_images.len() as f64;
+        let expected = expected.as_f64().unwrap();
+        assert!((loss - expected).abs() <= 1e-4 * expected, "{name}, step {step}: {loss}, expected {expected}");
+        let mut gradients = GradientsAccumulator::new();
+        gradients.accumulate(&trainee, output.grads);
+        trainee = trainee.optimize(&mut moves, optimizer.learning_rate().into(), gradients.grads());
+    }
+}
+
+fn input((values, chw): (Values, [usize; 3]), samples: &[usize], label: fn(usize) -> u32) -> Input {
+    Input {
+        values,
+        chw,
+        labels: samples.iter().map(|&i| label(i)).collect(),
+        samples: samples.iter().map(|&i| i as u32).collect(),
+        pass: 1,
+        n_step_images: samples.len() as u64,
+        weights: None,
+    }
+}
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("../fixtures/notebook_golden.json")).unwrap()
+}
+
+fn rmsprop(epsilon: f64, epsilon_inside_sqrt: bool, initial_accumulator: f64) -> Optimizer {
+    let learning_rate = 1e-4;
+    Optimizer::Rmsprop(RmsProp {
+        learning_rate,
+        rho: 0.9,
+        momentum: 0.0,
+        epsilon,
+        epsilon_inside_sqrt,
+        initial_accumulator,
+    })
+}
+
+fn sgd(learning_rate: f64) -> Optimizer {
+    Optimizer::Sgd(Sgd { learning_rate, momentum: 0.9, nesterov: false })
+}
+
+/// The features are as a file holds them, channels last, and the weights are Keras' with their rows brought in order.
+#[test]
+fn the_head_trains_as_in_keras_and_tensorflow() {
+    let drawn = golden::drawn("features", 24 * 4 * 4 * 512);
+    let features: Vec<f32> = drawn.map(|unit| (2.0 * unit) as f32).map(|value| value.max(0.0)).collect();
+    let shape = FeatureShape { height: 4, width: 4, channels: 512 };
+    let batch = |step: usize| {
+        let samples: Vec<usize> = (0..8).map(|k| (8 * step + k) % 24).collect();
+        let rows = samples.iter().flat_map(|&i| &features[i * 8192..][..8192]);
+        let bytes = rows.flat_map(|value| value.to_le_bytes()).collect();
+        input(Values::of(bytes, SampleShape::Features(shape)), &samples, |i| ((i * i + i / 3) % 2) as u32)
+    };
+    let golden = &golden()["head"];
+    for (name, optimizer) in [
+        ("keras_3", rmsprop(1e-7, true, 0.0)),
+        ("keras_2", rmsprop(1e-8, false, 0.0)),
+        ("tensorflow_1", rmsprop(1e-10, true, 1.0)),
+        ("keras_3_sgd", sgd(1e-3)),
+        ("keras_2_sgd", sgd(1e-3)),
+    ] {
+        let head = trainee(Layout::input_only(512), &FrozenLayers::None, [512, 4, 4]);
+        agrees(name, &golden[name], head, &optimizer, batch);
+    }
+}
+
+#[test]
+fn vgg16_with_fifteen_frozen_layers_trains_as_in_keras() {
+    const SIDE: usize = 48;
+    let pixel = |n: usize, y: usize, x: usize, c: usize| (41 * n + 7 * y + 13 * x + 29 * c + 5 * (x * y % 17)) as u8;
+    let image = |n: usize| {
+        let places = (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x)));
+        places.flat_map(move |(y, x)| [0, 1, 2].map(|c| pixel(n, y, x, c))).collect::<Vec<u8>>()
+    };
+    let new = || trainee(VGG16.layout(), &FrozenLayers::Count(15), [512, 1, 1]);
+    // The frozen part is computed once, as a run does it.
+    let frozen = new();
+    let maps: Vec<Vec<f32>> = (0..8)
+        .map(|n| {
+            let map = frozen.frame().features(&Values::PixelsNhwc(image(n)), [3, SIDE, SIDE], 1);
+            map.try_into_vec_as().unwrap()
+        })
+        .collect();
+    let batch = |step: usize| {
+        let samples = [0, 1].map(|k| (2 * step + k) % 8);
+        let values = Values::Features(samples.iter().flat_map(|&i| maps[i].clone()).collect());
+        input((values, [512, 3, 3]), &samples, |i| i as u32 % 2)
+    };
+    let golden = &golden()["finetune"];
+    for (name, rate) in [("keras_3_sgd_0.0001", 1e-4), ("keras_3_sgd_0.1", 0.1)] {
+        agrees(name, &golden[name], new(), &sgd(rate), batch);
+    }
+}

@@ -27,3 +27,4 @@ mod sources;
 mod support;
 mod training;
 mod vgg16;
+mod weights;

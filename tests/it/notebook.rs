@@ -1,5 +1,6 @@
 //! The 2017 notebook's networks train as Keras trains them, and its specs run: tests/fixtures/make_notebook_golden.py.
 
+use std::fs;
 use std::sync::Arc;
 
 use burn::optim::GradientsAccumulator;
@@ -15,6 +16,7 @@ use xp::models::layout::Layout;
 use xp::models::segment::Norms;
 use xp::models::vgg::VGG16;
 use xp::run::metric::Measure;
+use xp::spec::json_schema::json_schema;
 use xp::spec::schema::Loss;
 use xp::spec::schema::model::{Activation, Dense, HeadLayer};
 use xp::spec::schema::optimizer::{Optimizer, RmsProp, Sgd};
@@ -23,7 +25,7 @@ use xp::train::optimizer;
 use xp::train::step::{Frame, Input, Trainee, Values};
 use xp::weights::registry::Preprocessing;
 
-use crate::support::golden;
+use crate::support::{Place, golden, write_image};
 use crate::vgg16::FixtureParameters;
 
 /// Flatten, Dense 256 with ReLU, Dense 1 with sigmoid; the notebook's dropout is off.
@@ -150,4 +152,58 @@ fn vgg16_with_fifteen_frozen_layers_trains_as_in_keras() {
     for (name, rate) in [("keras_3_sgd_0.0001", 1e-4), ("keras_3_sgd_0.1", 0.1)] {
         agrees(name, &golden[name], new(), &sgd(rate), batch);
     }
+}
+
+/// The notebook's folder with eight made-up images a split, and small steps.
+fn notebook() -> Place {
+    let place = Place { folder: tempfile::tempdir().unwrap() };
+    for (split, first) in [("training", 0), ("testing", 4)] {
+        for (class, hue) in [("cats", [160, 120, 60]), ("dogs", [60, 110, 150])] {
+            for i in first..first + 4 {
+                write_image(&place.path(&format!("data/{split}/{class}/{i}.png")), hue, i);
+            }
+        }
+    }
+    let specs = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/notebook");
+    for entry in fs::read_dir(specs).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let is_known =
+            |line: &&str| !line.starts_with("preprocess:") || json_schema()["properties"]["preprocess"].is_object();
+        let text: String = text.lines().filter(is_known).map(|line| format!("{line}\n")).collect();
+        fs::write(place.path(path.file_name().unwrap().to_str().unwrap()), text).unwrap();
+    }
+    place
+}
+
+const RANDOM: [&str; 4] = ["--set", "model.weights=random", "--set", "device=cpu"];
+
+#[test]
+fn the_notebooks_features_and_heads_run() {
+    let place = notebook();
+    let extracted = place.json(&[&["features", "features.yaml", "-o", "features", "--json"][..], &RANDOM].concat());
+    let splits = extracted["manifest"]["splits"].as_array().unwrap();
+    assert!(splits.iter().all(|files| files["features"]["shape"] == serde_json::json!([8, 4, 4, 512])), "{splits:?}");
+    assert_eq!(extracted["manifest"]["made_of"]["layer"], "block5_pool");
+    for (spec, epochs) in [("head.yaml", 20), ("dnn_classifier.yaml", 1)] {
+        let run = place.json(&["run", spec, "--json", "--set", "device=cpu"]);
+        assert_eq!((&run["state"], &run["model"]["n_parameters"]), (&"finished".into(), &2_097_665.into()), "{spec}");
+        assert_eq!(run["metrics"]["train.loss"]["n"], epochs, "{spec}");
+        assert_eq!(run["data"]["classes"], serde_json::json!(["cats", "dogs"]));
+    }
+}
+
+#[test]
+fn the_notebooks_fine_tuning_runs() {
+    let place = notebook();
+    let small = ["data.batch_size=2", "epochs=1", "steps_per_epoch=1", "validation_steps=1"];
+    let sets = small.iter().flat_map(|set| ["--set", set]);
+    let arguments: Vec<&str> = ["run", "finetune.yaml", "--json"].into_iter().chain(RANDOM).chain(sets).collect();
+    let model = &place.json(&arguments)["model"];
+    assert_eq!(model["n_parameters"], 16_812_353);
+    assert_eq!(model["n_trained_parameters"], 9_177_089);
+    assert_eq!(16_812_353 - 9_177_089, 7_635_264);
+    assert_eq!((&model["n_frozen_layers"], &model["cut"]), (&15.into(), &"block4_pool".into()));
+    let evaluated = place.json(&["evaluate", "@1", "--data", "data/testing", "--steps", "1", "--json"]);
+    assert_eq!((&evaluated["n_images"], &evaluated["n_split_images"]), (&2.into(), &8.into()));
 }

@@ -20,6 +20,7 @@ use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::fingerprint;
 use crate::spec::schema::augment::Augment;
+use crate::spec::schema::model::Weights;
 use crate::train::batches;
 use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
@@ -114,7 +115,10 @@ impl Extraction<'_> {
             device: self.device.class.to_owned(),
             backbone: self.plan.network.layout.name.to_owned(),
             layer: self.plan.cut().to_owned(),
-            weights_hash,
+            weights_hash: match spec.model.weights {
+                Weights::Random => format!("{weights_hash}, seed {}", spec.seed),
+                _ => weights_hash,
+            },
             preprocessing: preprocessing(self.plan),
             images: json!({ "size": spec.data.image_size, "resize": self.plan.filter, "exif": spec.data.exif }),
             shape: [shape.height, shape.width, shape.channels],

@@ -184,6 +184,10 @@ fn what_is_done_stays_and_other_features_are_refused() {
     let other = features(&["--set", "data.image_size=64", "--set", "data.resize=nearest"]);
     assert_eq!(other.code, 1);
     assert!(other.stderr.contains("another image size, filter or orientation, shape;"), "{}", other.stderr);
+    let random = |seed: &str| features(&["--set", "model.weights=random", "--set", seed, "--force"]).code;
+    assert_eq!(random("seed=1"), 0);
+    let other = features(&["--set", "model.weights=random", "--set", "seed=2"]);
+    assert!(other.code == 1 && other.stderr.contains("another weights;"), "{}", other.stderr);
     assert_eq!(features(&["--set", "data.image_size=64", "--force"]).code, 0);
     assert_eq!(array(&place.path("features/valid.npy")).0.shape, [8, 2, 2, 1280]);
     // A file that is no longer what was written is not taken for it.

@@ -14,12 +14,14 @@ mod init;
 mod list;
 mod log;
 mod output;
+mod predict;
 mod progress;
 mod resume;
 mod run;
 mod schema;
 mod show;
 mod summary;
+mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,9 +57,11 @@ enum Command {
     Compare(compare::CompareArgs),
     Evaluate(evaluate::EvaluateArgs),
     Features(features::FeaturesArgs),
+    Predict(predict::PredictArgs),
     Summary(summary::SummaryArgs),
     Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
+    Weights(weights::WeightsArgs),
     Init(init::InitArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
@@ -84,9 +88,11 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Compare(args) => compare::compare(args, context),
         Command::Evaluate(args) => evaluate::evaluate(args, context),
         Command::Features(args) => features::features(args),
+        Command::Predict(args) => predict::predict(args, context),
         Command::Summary(args) => summary::summary(args, context),
         Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),
+        Command::Weights(args) => weights::weights(args),
         Command::Init(args) => init::init(args),
         Command::Schema(args) => schema::schema(args),
         Command::Doctor(args) => doctor::doctor(args, context),

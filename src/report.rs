@@ -9,6 +9,7 @@ pub mod json;
 pub mod list;
 pub mod number;
 pub mod plot;
+pub mod predictions;
 #[cfg(test)]
 mod sample;
 pub(crate) mod table;

@@ -76,6 +76,19 @@ impl Resources {
     }
 }
 
+/// The user's folder of pretrained weights: `XP_WEIGHTS_DIR`, else `xp/weights` in the user's cache folder. It need not
+/// exist.
+pub fn weights_dir() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    weights_dir_of(named("XP_WEIGHTS_DIR"), named("XDG_CACHE_HOME"), named("HOME").or_else(|| named("USERPROFILE")))
+}
+
+/// A cache folder that is not absolute is ignored, as the XDG base directory specification asks.
+fn weights_dir_of(named: Option<PathBuf>, cache: Option<PathBuf>, user: Option<PathBuf>) -> PathBuf {
+    let cache = cache.filter(|cache| cache.is_absolute()).or_else(|| Some(user?.join(".cache")));
+    named.unwrap_or_else(|| cache.unwrap_or_else(std::env::temp_dir).join("xp").join("weights"))
+}
+
 /// This machine's name; runs of other hosts are judged by their heartbeat.
 pub fn host() -> String {
     let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
@@ -86,6 +99,19 @@ pub fn host() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weights_are_kept_where_the_user_or_the_system_says() {
+        let path = |text: &str| Some(PathBuf::from(text));
+        for (named, cache, user, expected) in [
+            (path("w"), path("/c"), path("/u"), "w"),
+            (None, path("/c"), path("/u"), "/c/xp/weights"),
+            (None, path("c"), path("/u"), "/u/.cache/xp/weights"),
+            (None, None, path("/u"), "/u/.cache/xp/weights"),
+        ] {
+            assert_eq!(weights_dir_of(named, cache, user), PathBuf::from(expected));
+        }
+    }
 
     #[test]
     fn the_home_is_the_nearest_one_above() {

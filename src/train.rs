@@ -20,6 +20,7 @@ pub mod metric;
 pub mod network;
 pub mod optimizer;
 pub mod plan;
+pub mod predict;
 pub mod schedule;
 pub mod session;
 pub mod splits;

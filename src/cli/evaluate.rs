@@ -166,7 +166,7 @@ struct Evaluated<'a> {
 }
 
 /// The checkpoint asked for, if its files are still there.
-fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<&SavedCheckpoint, Failure> {
+pub(crate) fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<&SavedCheckpoint, Failure> {
     let kept: Vec<&SavedCheckpoint> = run.checkpoints.iter().filter(|c| !c.deleted).map(|c| &c.saved).collect();
     let monitor = run.summary.params.get("checkpoint.monitor").and_then(Value::as_str);
     let best = monitor.and_then(|monitor| run.summary.metrics.get(monitor)?.best_epoch);

@@ -16,6 +16,7 @@ use crate::store::StoreError;
 use crate::store::fault::Fault;
 use crate::train::TrainError;
 use crate::train::device::DeviceError;
+use crate::weights::WeightsError;
 
 /// The work failed.
 const EXIT_FAILED: u8 = 1;
@@ -59,6 +60,8 @@ pub(crate) enum Failure {
     Interrupted { name: String },
     #[error("stopped: {what}; the same command goes on where it was")]
     Unfinished { what: String },
+    #[error("failed to {error}")]
+    Weights { error: WeightsError, hint: Option<String> },
     #[error("{what}")]
     NotThere { what: String, hint: String },
     #[error("{what}")]
@@ -67,6 +70,8 @@ pub(crate) enum Failure {
     Io { what: String, source: io::Error },
     #[error("failed to find the runs: {} is missing, and {n_runs} folders of runs lie beside it", database.display())]
     DatabaseGone { database: PathBuf, n_runs: usize },
+    #[error("{n_bad} of the images could not be used")]
+    BadImages { n_bad: usize },
     #[error("{n_bad} of these need attention")]
     Unsound { n_bad: usize },
 }
@@ -119,6 +124,7 @@ impl Failure {
                     .to_owned(),
             ),
             Self::NotThere { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Weights { hint, .. } => hint.clone(),
             _ => None,
         }
     }

@@ -58,7 +58,7 @@ pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure
         resources: Resources::new(args.loader_threads.map(usize::from)),
         name: None,
         tags: Vec::new(),
-        warnings: context.warnings(),
+        warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
         stop: stop_on_signals()?,
     };
     let (started, ending) = launch::resume(&launch, &id, &mut progress)?;

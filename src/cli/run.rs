@@ -79,7 +79,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
         resources: Resources::new(args.loader_threads.map(usize::from)),
         name: args.name.clone(),
         tags: args.tags.clone(),
-        warnings: context.warnings(),
+        warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
         stop,
     };
     let (started, ending) = launch::run(&launch, &mut progress)?;

@@ -11,12 +11,13 @@ use crate::cli::output;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
 use crate::models::head::dense_tensors;
-use crate::models::layout::{Form, Row};
+use crate::models::layout::Row;
 use crate::report::number::count_text;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::model::{BackboneName, HeadLayer};
 use crate::store::StoreError;
 use crate::train::plan::{plan, plan_network};
+use crate::weights::registry;
 
 /// Show a network layer by layer: the rows that `frozen_layers` counts.
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ const DEFAULT_SIZE: usize = 224;
 pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failure> {
     let rows = match BackboneName::ALL.into_iter().find(|name| name.as_str() == args.subject) {
         Some(name) => {
-            let layout = backbone::layout(name, Form::Keras);
+            let layout = backbone::layout(name, registry::default_source(name).form);
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
             Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
         }

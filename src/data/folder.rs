@@ -81,5 +81,10 @@ pub fn scan(root: &Path) -> Result<Listing, FolderError> {
     Ok(Listing { origin: path, is_part: false, classes: found.classes, images, others: found.others })
 }
 
+/// Every image below a folder by its path, whatever its classes.
+pub fn images_below(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    walk::all_images(folder)
+}
+
 #[cfg(test)]
 mod tests;

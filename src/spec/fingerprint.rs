@@ -6,13 +6,15 @@ use serde_json::Value;
 
 use crate::spec::input;
 use crate::spec::schema::Spec;
+use crate::spec::schema::model::Model;
 
 /// The spec as typed parameters, keys joined with dots; a list is one value.
 ///
-/// The experiment's name is not a parameter.
+/// The experiment's name is not a parameter, nor is what the weights hash to.
 pub fn params(spec: &Spec) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
-    flatten("", &resolved(spec), &mut flat);
+    let model = Model { weights: spec.model.weights.without_hash(), ..spec.model.clone() };
+    flatten("", &resolved(&Spec { model, ..spec.clone() }), &mut flat);
     flat.remove("name");
     flat
 }

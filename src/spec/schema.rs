@@ -5,8 +5,10 @@ pub mod data;
 pub mod model;
 pub mod monitor;
 pub mod optimizer;
+pub mod preprocess;
 pub mod schedule;
 pub mod source;
+pub mod weights;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use crate::spec::schema::data::Data;
 use crate::spec::schema::model::Model;
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::optimizer::Optimizer;
+use crate::spec::schema::preprocess::Preprocess;
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::short_forms::DeviceChoice;
 
@@ -50,6 +53,10 @@ pub struct Spec {
     /// The network.
     #[garde(dive)]
     pub model: Model,
+    /// What pixels go through before they enter the network; by default what its weights were trained with.
+    #[serde(default)]
+    #[garde(skip)]
+    pub preprocess: Preprocess,
     /// Random changes to training images.
     #[serde(default)]
     #[garde(dive)]

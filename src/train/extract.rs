@@ -20,7 +20,7 @@ use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::fingerprint;
 use crate::spec::schema::augment::Augment;
-use crate::spec::schema::model::Weights;
+use crate::spec::schema::weights::Weights;
 use crate::train::batches;
 use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
@@ -195,5 +195,5 @@ fn data_facts(plan: &Plan, splits: &[(Split, Images)]) -> DataFacts {
 /// What pixels went through before they entered the network.
 fn preprocessing(plan: &Plan) -> Value {
     let used = &plan.preprocessing;
-    json!({ "mean_rgb": used.mean_rgb, "deviation_rgb": used.deviation_rgb })
+    json!({ "order": used.order.as_str(), "mean": used.mean, "deviation": used.deviation })
 }

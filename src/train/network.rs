@@ -8,12 +8,10 @@ use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
 use crate::models::parameters::{ParametersError, RandomParameters};
 use crate::run::metric::Measure;
 use crate::spec::schema::Spec;
-use crate::spec::schema::model::Weights;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
 use crate::train::step::{Frame, Trainee};
-use crate::weights::registry;
-use crate::weights::safetensors::SafetensorsParameters;
+use crate::weights::load::FileParameters;
 
 /// A network ready to train.
 #[derive(Debug)]
@@ -29,17 +27,15 @@ const NO_WEIGHTS: &str = "none";
 /// Loads or draws all tensors; the head is drawn by the spec's seed whatever the weights.
 pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersError> {
     let random = RandomParameters { seed: plan.spec.seed };
-    let Some(backbone) = plan.spec.model.backbone else {
-        let network = with_sources(plan, device, Sources { backbone: &random, head: &random })?;
-        return Ok(Network { weights_hash: NO_WEIGHTS.to_owned(), ..network });
-    };
-    match plan.spec.model.weights {
-        Weights::Random => with_sources(plan, device, Sources { backbone: &random, head: &random }),
-        Weights::Imagenet => {
-            let entry = registry::imagenet(backbone).expect("a plan asks for weights that there are");
-            let file = SafetensorsParameters::new(entry.file)?;
+    let drawn = Sources { backbone: &random, head: &random };
+    match &plan.weights {
+        Some(located) => {
+            let file =
+                FileParameters::located(located).map_err(|error| ParametersError::Unreadable(error.to_string()))?;
             with_sources(plan, device, Sources { backbone: &file, head: &random })
         }
+        None if plan.spec.model.backbone.is_some() => with_sources(plan, device, drawn),
+        None => Ok(Network { weights_hash: NO_WEIGHTS.to_owned(), ..with_sources(plan, device, drawn)? }),
     }
 }
 

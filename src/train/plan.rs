@@ -6,19 +6,25 @@ use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
 use crate::models::freeze::{FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
-use crate::models::layout::{Form, Layout};
+use crate::models::layout::Layout;
 use crate::models::segment::Norms;
+use crate::models::top;
 use crate::run::metric::{Measure, Split};
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Problem, SpecError};
 use crate::spec::schema::data::Resize;
-use crate::spec::schema::model::{BatchNormMode, Weights};
+use crate::spec::schema::model::{BackboneName, BatchNormMode};
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::source::ImageSource;
+use crate::spec::schema::weights::Weights;
 use crate::spec::schema::{ClassWeights, Loss, Spec};
 use crate::train::listings;
-use crate::weights::registry::{self, Preprocessing};
+use crate::weights::cache::Cache;
+use crate::weights::load::FileParameters;
+use crate::weights::locate::{self, Located};
+use crate::weights::preprocessing::PixelTransform;
+use crate::weights::registry::{self, Source};
 
 /// A spec that fits its images and its backbone.
 #[derive(Clone, Debug)]
@@ -29,8 +35,13 @@ pub struct Plan {
     pub network: NetworkPlan,
     /// Channels, height and width of an image, or of its features.
     pub input_chw: [usize; 3],
-    pub preprocessing: Preprocessing,
+    /// The file of the backbone's weights; `None` where they are drawn, or where there is no backbone.
+    pub weights: Option<Located>,
+    /// What images go through before they enter the network.
+    pub preprocessing: PixelTransform,
     pub filter: Resize,
+    /// What the user should know before anything is done.
+    pub warnings: Vec<String>,
     /// Batches of the test split that are measured; all images when left out.
     pub test_steps: Option<u32>,
 }
@@ -65,10 +76,12 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     if let Some((Split::Train, train)) = listings.first() {
         problems.extend(class_problems(spec, &train.classes));
     }
+    let weights = located(loaded, &mut problems);
     let train = listings.iter().find(|(split, _)| *split == Split::Train).map(|(_, listing)| listing);
     let shape = train.and_then(Listing::feature_shape);
     let layout = layout(spec, shape);
     problems.extend(backbone_problems(spec, &layout));
+    let unused = weights.as_ref().and_then(|weights| unused_tensors(spec, weights, &layout, &mut problems));
     let freeze =
         freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
     let input_chw = train.and_then(|_| input_chw(spec, shape));
@@ -79,7 +92,9 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     match (freeze, head, input_chw) {
         (Some(freeze), Some(head), Some(input_chw)) if problems.is_empty() => {
             let network = NetworkPlan { layout, freeze, norms: norms(spec), head };
-            Ok(assemble(spec, listings, network, input_chw))
+            let mut plan = assemble(spec, listings, network, input_chw, weights);
+            plan.warnings.extend(unused);
+            Ok(plan)
         }
         _ => Err(loaded.error(problems)),
     }
@@ -135,21 +150,89 @@ pub fn plan_evaluation(
     let (network, input_chw) = plan_for(loaded, listing.classes.len(), listing.feature_shape())?;
     // Unless asked for, all images are measured, also where an epoch measured a part of them.
     let spec = Spec { validation_steps: steps, ..loaded.spec.clone() };
-    Ok(Plan { test_steps: steps, ..assemble(&spec, vec![(split, listing)], network, input_chw) })
+    let mut problems = Vec::new();
+    let weights = located(loaded, &mut problems);
+    if !problems.is_empty() {
+        return Err(loaded.error(problems));
+    }
+    Ok(Plan { test_steps: steps, ..assemble(&spec, vec![(split, listing)], network, input_chw, weights) })
 }
 
-fn assemble(spec: &Spec, listings: Vec<(Split, Listing)>, network: NetworkPlan, input_chw: [usize; 3]) -> Plan {
-    let weights = spec.model.weights;
-    let preprocessing =
-        spec.model.backbone.map_or(Preprocessing::NONE, |backbone| *registry::preprocessing(backbone, weights));
-    let filter = spec.data.resize.unwrap_or(preprocessing.resize);
-    Plan { spec: spec.clone(), listings, network, input_chw, preprocessing, filter, test_steps: None }
+fn assemble(
+    spec: &Spec,
+    listings: Vec<(Split, Listing)>,
+    network: NetworkPlan,
+    input_chw: [usize; 3],
+    weights: Option<Located>,
+) -> Plan {
+    let source = spec.model.backbone.map(|backbone| source(&spec.model.weights, backbone));
+    let expected = source.map_or(PixelTransform::RAW, |source| source.preprocessing.pixels);
+    let preprocessing = PixelTransform::of(spec.preprocess).unwrap_or(expected);
+    let trained_with = source.and_then(|source| source.preprocessing.resize);
+    let filter = spec.data.resize.or(trained_with).unwrap_or(Resize::Bilinear);
+    let mut spec = spec.clone();
+    if let Some(located) = &weights {
+        spec.model.weights = spec.model.weights.with_hash(&located.blake3);
+    }
+    let warnings = source.filter(|_| preprocessing != expected).map(|source| {
+        format!(
+            "`preprocess: {}` gives the network {preprocessing}, and the weights {} expect {expected}",
+            spec.preprocess.as_str(),
+            source.name
+        )
+    });
+    let warnings = warnings.into_iter().collect();
+    Plan { spec, listings, network, input_chw, weights, preprocessing, filter, warnings, test_steps: None }
+}
+
+/// The file that the spec's weights are in; whatever is wrong is added to `problems`.
+fn located(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Option<Located> {
+    let backbone = loaded.spec.model.backbone?;
+    let found = locate::locate(&loaded.spec.model.weights, backbone, &Cache::of_user(), |path| loaded.resolve(path));
+    found.map_err(|problem| problems.push(problem)).ok().flatten()
+}
+
+/// The source whose form of the network and whose preprocessing belong to some weights.
+fn source(weights: &Weights, backbone: BackboneName) -> &'static Source {
+    let named = match weights {
+        Weights::Imagenet | Weights::Random => None,
+        Weights::Source(named) => registry::by_name(&named.source),
+        Weights::File(file) => file.source.as_deref().and_then(registry::by_name),
+    };
+    named.filter(|source| source.backbone == backbone).unwrap_or_else(|| registry::default_source(backbone))
+}
+
+/// Holds a file's tensors against the backbone's; says which of them are neither its nor its classifier's.
+fn unused_tensors(spec: &Spec, weights: &Located, layout: &Layout, problems: &mut Vec<Problem>) -> Option<String> {
+    let key = if matches!(spec.model.weights, Weights::File(_)) { "model.weights.file" } else { "model.weights" };
+    let fit = FileParameters::located(weights).and_then(|file| file.fit(layout, None));
+    match fit {
+        Ok(fit) => {
+            let top = top::imagenet(weights.source.backbone, [1; 3]);
+            let is_known = |name: &String| {
+                let of_head = name.starts_with("head.");
+                of_head
+                    || top.dense.iter().any(|layer| {
+                        let names = [Some(layer.names.torch.as_str()), layer.names.keras.as_deref()];
+                        names.into_iter().flatten().any(|module| name.starts_with(module))
+                    })
+            };
+            let unknown: Vec<String> = fit.unused.into_iter().filter(|name| !is_known(name)).collect();
+            let example = unknown.first()?;
+            Some(format!("{} tensors of the weights are not used, such as {example}", unknown.len()))
+        }
+        Err(error) => {
+            let hint = "`xp weights list` shows whose weights there are; `as` says whose a file is";
+            problems.push(Problem::new(key, format!("cannot {error}"), hint));
+            None
+        }
+    }
 }
 
 /// The backbone's rows; none where the data are features.
 fn layout(spec: &Spec, features: Option<FeatureShape>) -> Layout {
     match spec.model.backbone {
-        Some(backbone) => backbone::layout(backbone, form(spec)),
+        Some(backbone) => backbone::layout(backbone, source(&spec.model.weights, backbone).form),
         None => Layout::input_only(features.map_or(3, |shape| shape.channels as usize)),
     }
 }
@@ -165,12 +248,6 @@ fn input_chw(spec: &Spec, features: Option<FeatureShape>) -> Option<[usize; 3]> 
     }
 }
 
-/// The form of the network that its weights were trained with.
-fn form(spec: &Spec) -> Form {
-    let _ = spec;
-    Form::Keras
-}
-
 fn norms(spec: &Spec) -> Norms {
     match spec.model.batch_norm {
         BatchNormMode::Frozen => Norms::Frozen,
@@ -178,20 +255,15 @@ fn norms(spec: &Spec) -> Norms {
     }
 }
 
-/// Images too small for a backbone's pools, and weights that there are none of.
+/// Images too small for a backbone's pools.
 fn backbone_problems(spec: &Spec, layout: &Layout) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let Some((backbone, size)) = spec.model.backbone.zip(spec.data.image_size) else { return problems };
+    let Some(size) = spec.data.image_size.filter(|_| spec.model.backbone.is_some()) else { return problems };
     let smallest = layout.smallest_size();
     if (size.height.min(size.width) as usize) < smallest {
         let (name, height, width) = (layout.name, size.height, size.width);
         let message = format!("{name} needs images of at least {smallest}×{smallest}, found {height}×{width}");
         problems.push(Problem::new("data.image_size", message, format!("use `image_size: {smallest}` or more")));
-    }
-    if spec.model.weights == Weights::Imagenet && registry::imagenet(backbone).is_none() {
-        let message = format!("this xp has no ImageNet weights for {}", layout.name);
-        let hint = "use `weights: random`; without the key it is `weights: imagenet`";
-        problems.push(Problem::new("model.weights", message, hint));
     }
     problems
 }

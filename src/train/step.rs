@@ -17,7 +17,7 @@ use crate::spec::schema::Loss;
 use crate::train::clip;
 use crate::train::loss;
 use crate::train::metric::BatchStats;
-use crate::weights::registry::Preprocessing;
+use crate::weights::preprocessing::PixelTransform;
 
 /// A batch in host memory.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Values {
 #[derive(Debug)]
 pub struct Frame {
     pub prefix: Prefix,
-    pub preprocessing: Preprocessing,
+    pub preprocessing: PixelTransform,
     pub loss: Loss,
     pub label_smoothing: f64,
     pub clip_global_norm: Option<f64>,
@@ -97,12 +97,7 @@ impl Frame {
         let mut values = vec![0.0_f32; pixels_nhwc.len()];
         let images = values.chunks_exact_mut(3 * n_pixels).zip(pixels_nhwc.chunks_exact(3 * n_pixels));
         for (image_chw, image_hwc) in images {
-            for (c, plane) in image_chw.chunks_exact_mut(n_pixels).enumerate() {
-                let (mean, deviation) = (self.preprocessing.mean_rgb[c], self.preprocessing.deviation_rgb[c]);
-                for (value, pixel) in plane.iter_mut().zip(image_hwc.iter().skip(c).step_by(3)) {
-                    *value = (f32::from(*pixel) - mean) / deviation;
-                }
-            }
+            self.preprocessing.planes_from_pixels(image_hwc, image_chw);
         }
         Tensor::from_data(TensorData::new(values, [n, 3, h, w]), &self.device)
     }

@@ -135,6 +135,11 @@ pub fn open(path: &Path) -> Result<Box<dyn TensorFile>, FormatError> {
     }
 }
 
+/// A safetensors file that lies in memory.
+pub fn from_bytes(bytes: &'static [u8]) -> Result<Box<dyn TensorFile>, FormatError> {
+    Ok(Box::new(safetensors::Safetensors::from_bytes(bytes)?))
+}
+
 /// Checks that a tensor's bytes can be in a file of this length.
 fn check_size(tensor: &StoredTensor, bytes_per_value: usize, file_bytes: u64) -> Result<(), FormatError> {
     let n_bytes = tensor.shape.iter().try_fold(bytes_per_value as u128, |n, &len| n.checked_mul(len as u128));

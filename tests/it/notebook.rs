@@ -23,7 +23,7 @@ use xp::spec::schema::optimizer::{Optimizer, RmsProp, Sgd};
 use xp::spec::short_forms::FrozenLayers;
 use xp::train::optimizer;
 use xp::train::step::{Frame, Input, Trainee, Values};
-use xp::weights::registry::Preprocessing;
+use xp::weights::preprocessing::PixelTransform;
 
 use crate::support::{Place, golden, write_image};
 use crate::vgg16::FixtureParameters;
@@ -41,7 +41,7 @@ fn trainee(layout: Layout, frozen: &FrozenLayers, output_chw: [usize; 3]) -> Tra
     let (device, sources) = (Device::flex(), Sources { backbone: &FixtureParameters, head: &FixtureParameters });
     let frame = Frame {
         prefix: Prefix::new(&plan, sources, &device).unwrap(),
-        preprocessing: Preprocessing { deviation_rgb: [255.0; 3], ..Preprocessing::NONE },
+        preprocessing: PixelTransform::RESCALE,
         loss: Loss::BinaryCrossEntropy,
         label_smoothing: 0.0,
         clip_global_norm: None,

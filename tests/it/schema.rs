@@ -83,10 +83,11 @@ fn is_kind(kind: &Value, value: &Value) -> bool {
     }
 }
 
-/// The schema has three patterns; what each stands for is read by xp itself.
+/// The schema has four patterns; what each stands for is read by xp itself.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern {
         "^[A-Za-z0-9][A-Za-z0-9._-]*$" => is_plain_name(text),
+        "\\." => text.contains('.'),
         "^(auto|cpu|cuda(:[0-9]+)?)$" => text.parse::<DeviceChoice>().is_ok(),
         "^(train|valid)\\.(loss|accuracy|top[0-9]+_accuracy)$" => {
             let key = xp::run::metric::MetricKey::parse(text);

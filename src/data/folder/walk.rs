@@ -69,6 +69,16 @@ pub fn images(
     Ok(())
 }
 
+/// Every image below a folder, those that stand in it directly too, names sorted bytewise.
+pub fn all_images(root: &Path) -> Result<Vec<PathBuf>, FolderError> {
+    let root: Arc<Path> = root.into();
+    let (mut found, mut others) = (Vec::new(), OtherFiles::default());
+    for name in entries(&root)? {
+        images(&root, &name, 0, &mut found, &mut others)?;
+    }
+    Ok(found.iter().map(|image| image.location.path()).collect())
+}
+
 enum Kind {
     Folder,
     Image,

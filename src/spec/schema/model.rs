@@ -4,6 +4,7 @@ use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::schema::weights::Weights;
 use crate::spec::short_forms::FrozenLayers;
 
 /// The network.
@@ -15,7 +16,7 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub backbone: Option<BackboneName>,
-    /// What the backbone's weights are before training.
+    /// What the backbone's weights are before training: `imagenet`, `random`, a source, or `{ file: FILE, as: SOURCE }`.
     #[serde(default)]
     #[garde(skip)]
     pub weights: Weights,
@@ -66,13 +67,13 @@ pub enum BackboneName {
     MobilenetV2,
     /// EfficientNet-Lite0, 3.4 million parameters: Tan and Le 2019, without squeeze-and-excitation.
     EfficientnetLite0,
-    /// EfficientNet-Lite1, 4.1 million parameters, meant for 240 pixels.
+    /// EfficientNet-Lite1, 4.1 million parameters.
     EfficientnetLite1,
-    /// EfficientNet-Lite2, 4.8 million parameters, meant for 260 pixels.
+    /// EfficientNet-Lite2, 4.8 million parameters.
     EfficientnetLite2,
-    /// EfficientNet-Lite3, 6.9 million parameters, meant for 280 pixels.
+    /// EfficientNet-Lite3, 6.9 million parameters.
     EfficientnetLite3,
-    /// EfficientNet-Lite4, 11.7 million parameters, meant for 300 pixels.
+    /// EfficientNet-Lite4, 11.7 million parameters.
     EfficientnetLite4,
     /// Two small blocks in the manner of VGG, for tests; there are no trained weights for it.
     VggTiny,
@@ -127,16 +128,6 @@ impl BackboneName {
             Self::VggTiny => "vgg_tiny",
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Weights {
-    /// The registry's default source.
-    #[default]
-    Imagenet,
-    /// The family's published initialisation.
-    Random,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -9,7 +9,6 @@ use crate::models::head;
 use crate::models::layout::Layout;
 use crate::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
 use crate::models::segment::Norms;
-use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 use crate::spec::schema::optimizer::{Adam, Optimizer, Sgd};
 use crate::train::optimizer;
@@ -51,7 +50,7 @@ fn trainee(case: &Value, n_features: usize, n_classes: usize) -> (Trainee, Netwo
     let sources = Sources { backbone: &Formula, head: &Formula };
     let frame = Frame {
         prefix: Prefix::new(&plan, sources, &device).unwrap(),
-        preprocessing: Preprocessing { mean_rgb: [0.0; 3], deviation_rgb: [1.0; 3], resize: Resize::Bilinear },
+        preprocessing: PixelTransform::RAW,
         loss: Loss::CrossEntropy,
         label_smoothing: case["label_smoothing"].as_f64().unwrap_or(0.0),
         clip_global_norm: case["clip_global_norm"].as_f64(),

@@ -1,8 +1,10 @@
 //! Safetensors: a JSON header, then the values of one tensor after another.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ::safetensors::Dtype as Stored;
@@ -13,19 +15,38 @@ use crate::weights::format::{Dtype, FormatError, Kind, StoredTensor, TensorFile,
 /// As much as the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-#[derive(Debug)]
+/// What can be read from any place: a file, or bytes.
+trait Content: Read + Seek {}
+
+impl<T: Read + Seek> Content for T {}
+
 pub struct Safetensors {
-    file: File,
+    content: RefCell<Box<dyn Content>>,
     tensors: Vec<StoredTensor>,
     /// Where each tensor's bytes begin and end.
     places: Vec<(u64, u64)>,
     metadata: BTreeMap<String, String>,
 }
 
+impl fmt::Debug for Safetensors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Safetensors").field("tensors", &self.tensors).finish()
+    }
+}
+
 impl Safetensors {
     pub fn open(path: &Path) -> Result<Self, FormatError> {
-        let mut file = File::open(path)?;
+        let file = File::open(path)?;
         let n_bytes = file.metadata()?.len();
+        Self::of(Box::new(file), n_bytes)
+    }
+
+    /// A file that lies in memory.
+    pub fn from_bytes(bytes: &'static [u8]) -> Result<Self, FormatError> {
+        Self::of(Box::new(Cursor::new(bytes)), bytes.len() as u64)
+    }
+
+    fn of(mut file: Box<dyn Content>, n_bytes: u64) -> Result<Self, FormatError> {
         let mut length = [0; 8];
         file.read_exact(&mut length)?;
         let header_bytes = u64::from_le_bytes(length);
@@ -33,7 +54,7 @@ impl Safetensors {
             return Err(FormatError::Damaged(format!("its header of {header_bytes} bytes is longer than the file")));
         }
         let mut header = Vec::new();
-        (&file).take(header_bytes).read_to_end(&mut header)?;
+        (&mut file).take(header_bytes).read_to_end(&mut header)?;
         // Reading it checks that the tensors' places follow each other and have the size of their shapes.
         let metadata: Metadata =
             serde_json::from_slice(&header).map_err(|error| FormatError::Damaged(error.to_string()))?;
@@ -58,7 +79,7 @@ impl Safetensors {
             },
         });
         let extra = metadata.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-        Ok(Self { tensors: stored.collect(), places, metadata: extra.collect(), file })
+        Ok(Self { tensors: stored.collect(), places, metadata: extra.collect(), content: RefCell::new(file) })
     }
 }
 
@@ -77,7 +98,7 @@ impl TensorFile for Safetensors {
 
     fn values(&self, index: usize) -> Result<Vec<f32>, FormatError> {
         let (begin, end) = self.places[index];
-        let mut file = &self.file;
+        let mut file = self.content.borrow_mut();
         file.seek(SeekFrom::Start(begin))?;
         // The header was checked against the file's length, so this is as much as there is.
         let mut bytes = vec![0; (end - begin) as usize];

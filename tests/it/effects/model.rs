@@ -39,6 +39,28 @@ pub const CASES: &[Case] = &[
     },
     Case {
         keys: &[
+            "model.weights=<string>",
+            "model.weights.source",
+            "model.weights.blake3",
+            "model.weights.file",
+            "model.weights.as",
+        ],
+        shows: weights_come_from_a_source_or_a_file,
+    },
+    Case {
+        keys: &[
+            "preprocess",
+            "preprocess=backbone",
+            "preprocess=raw",
+            "preprocess=rescale",
+            "preprocess=caffe",
+            "preprocess=tf",
+            "preprocess=torch",
+        ],
+        shows: pixels_are_changed_as_the_mode_says,
+    },
+    Case {
+        keys: &[
             "model.frozen_layers",
             "model.frozen_layers=<integer>",
             "model.frozen_layers=all",
@@ -94,6 +116,45 @@ fn weights_are_loaded_or_drawn() {
     assert_eq!(hash(&["model.weights=imagenet"]), hash(&[]));
     assert_ne!(hash(&["model.weights=random"]), hash(&[]));
     assert_part_after(0, &losses(&["model.weights=random"]), &losses(&[]));
+}
+
+/// The same network in Keras' and in PyTorch's file, with each one's preprocessing.
+fn weights_come_from_a_source_or_a_file() {
+    let named = run(&["model.weights=efficientnet_lite0.timm"]).model().weights_hash.clone();
+    assert_eq!(named, run(&[]).model().weights_hash);
+    let pinned = |hash: &str| format!("model.weights={{ source: efficientnet_lite0.timm, blake3: {hash} }}");
+    assert!(colours().is_valid(&[&pinned(&named)]));
+    assert!(!colours().is_valid(&[&pinned(&named.replace(['0', '1', '2'], "f"))]));
+
+    for file in ["keras2.h5", "f32.safetensors"] {
+        std::fs::write(colours().path(file), crate::weights::unpacked(file)).unwrap();
+    }
+    let with = |file: &str, source: &str| {
+        let model = format!("model={{ backbone: vgg_tiny, weights: {{ file: {file}, as: {source} }} }}");
+        run(&[&model]).metric("train.loss")
+    };
+    let keras = with("keras2.h5", "vgg_tiny.keras");
+    let torch = with("f32.safetensors", "vgg_tiny.keras");
+    assert_same(&keras, &torch);
+    assert_part_after(0, &keras, &with("f32.safetensors", "vgg_tiny.torchvision"));
+    assert_part_after(0, &keras, &losses(&["model={ backbone: vgg_tiny, weights: random }"]));
+}
+
+fn pixels_are_changed_as_the_mode_says() {
+    let pixels = |mode: &str| colours().plan(&[&format!("preprocess={mode}")]).preprocessing.to_string();
+    assert_eq!(pixels("backbone"), "RGB, (x − 127) / 128");
+    assert_eq!(pixels("raw"), "RGB, x as it is");
+    assert_eq!(pixels("rescale"), "RGB, x / 255");
+    assert_eq!(pixels("caffe"), "BGR, x − [103.939, 116.779, 123.68]");
+    assert_eq!(pixels("tf"), "RGB, (x − 127.5) / 127.5");
+    assert!(pixels("torch").starts_with("RGB, (x − [123.67"), "{}", pixels("torch"));
+    assert_same(&losses(&["preprocess=backbone"]), &losses(&[]));
+    for mode in ["raw", "rescale", "caffe", "tf", "torch"] {
+        assert_part_after(0, &losses(&[&format!("preprocess={mode}")]), &losses(&[]));
+        let warnings = colours().plan(&[&format!("preprocess={mode}")]).warnings;
+        assert!(warnings[0].contains("expect RGB, (x − 127) / 128"), "{warnings:?}");
+    }
+    assert_eq!(colours().plan(&[]).warnings, [""; 0]);
 }
 
 fn rows_freeze_as_counted() {

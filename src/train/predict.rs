@@ -1,0 +1,167 @@
+//! The classes of single images, by a trained network or by one that was trained on ImageNet.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+
+use crate::data::decode::{DecodeError, RgbImage, decode};
+use crate::data::resize::resize;
+use crate::models::backbone;
+use crate::models::classifier::{NetworkPlan, Prefix, Sources, Tail};
+use crate::models::freeze::freeze;
+use crate::models::parameters::ParametersError;
+use crate::models::segment::Norms;
+use crate::models::top;
+use crate::run::event::SavedCheckpoint;
+use crate::spec::schema::Loss;
+use crate::spec::schema::data::{Exif, Resize};
+use crate::spec::short_forms::FrozenLayers;
+use crate::train::TrainError;
+use crate::train::device::TrainDevice;
+use crate::train::plan::Plan;
+use crate::train::step::{Frame, Trainee, Values};
+use crate::train::{checkpoint, evaluate, network};
+use crate::weights::load::{FileParameters, LoadError};
+use crate::weights::locate::Located;
+use crate::weights::registry::Source;
+
+/// A network that names classes.
+#[derive(Debug)]
+pub struct Predictor {
+    trainee: Trainee,
+    view: View,
+}
+
+/// What of an image a network sees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// Pixels.
+    pub height: u32,
+    pub width: u32,
+    /// The part of the short side, once it is resized, that the middle cut keeps; `None` where images are squashed.
+    pub crop_fraction: Option<f32>,
+    pub filter: Resize,
+    pub exif: Exif,
+}
+
+/// What a network says of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// By label; they add up to 1.
+    pub probabilities: Vec<f64>,
+    /// What it saw.
+    pub seen: RgbImage,
+}
+
+impl Predictor {
+    /// The network of a run's checkpoint; the plan is that of an evaluation.
+    pub fn of_run(
+        plan: &Plan,
+        device: &TrainDevice,
+        run_dir: &Path,
+        checkpoint: &SavedCheckpoint,
+        weights_hash: Option<&str>,
+    ) -> Result<Self, TrainError> {
+        let network = network::build(plan, device)?;
+        if let Some(trained_with) = weights_hash.filter(|hash| *hash != network.weights_hash) {
+            return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });
+        }
+        checkpoint::verify_manifest(run_dir, checkpoint)?;
+        let trainee = evaluate::load(network.trainee, run_dir, checkpoint.epoch)?;
+        let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("an image is no larger"));
+        let view = View { height, width, crop_fraction: None, filter: plan.filter, exif: plan.spec.data.exif };
+        Ok(Self { trainee, view })
+    }
+
+    /// A backbone with the classifier that it was trained with.
+    pub fn of_source(located: &Located, device: &TrainDevice) -> Result<Self, TrainError> {
+        let Source { backbone, form, preprocessing, .. } = *located.source;
+        let layout = backbone::layout(backbone, form);
+        let size = preprocessing.image_size;
+        let output = layout.output_chw(layout.nodes.len(), size as usize, size as usize);
+        let freeze = freeze(&FrozenLayers::All, &layout).expect("every backbone can be frozen whole");
+        let plan = NetworkPlan { head: top::imagenet(backbone, output), layout, freeze, norms: Norms::Frozen };
+        let unusable = |error: LoadError| ParametersError::Unreadable(error.to_string());
+        let file = FileParameters::located(located).map_err(unusable)?;
+        file.fit(&plan.layout, Some(&plan.head)).map_err(unusable)?;
+        let sources = Sources { backbone: &file, head: &file };
+        let frame = Frame {
+            prefix: Prefix::new(&plan, sources, &device.device)?,
+            preprocessing: preprocessing.pixels,
+            loss: plan.head.loss,
+            label_smoothing: 0.0,
+            clip_global_norm: None,
+            measures: Vec::new(),
+            seed: 0,
+            device: device.device.clone(),
+        };
+        let view = View {
+            height: size,
+            width: size,
+            crop_fraction: preprocessing.crop_fraction,
+            filter: preprocessing.resize.unwrap_or(Resize::Bilinear),
+            exif: Exif::Ignore,
+        };
+        let trainee = Trainee::new(Tail::new(&plan, sources, &device.device)?, Arc::new(frame)).valid();
+        Ok(Self { trainee, view })
+    }
+
+    /// Decodes an image and classifies it.
+    pub fn predict(&self, file: &[u8]) -> Result<Prediction, DecodeError> {
+        let seen = self.view.of(file)?;
+        let chw = [3, seen.height as usize, seen.width as usize];
+        let frame = self.trainee.frame();
+        let features = frame.features(&Values::PixelsNhwc(seen.pixels_hwc.clone()), chw, 1);
+        let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
+        let logits = logits.expect("logits are numbers");
+        Ok(Prediction { probabilities: probabilities(frame.loss, &logits), seen })
+    }
+}
+
+impl View {
+    /// What a network sees of an image's file.
+    pub fn of(&self, file: &[u8]) -> Result<RgbImage, DecodeError> {
+        let decoded = decode(file)?;
+        let image = match self.exif {
+            Exif::Ignore => decoded.image,
+            Exif::Apply => decoded.upright(),
+        };
+        let Some(crop) = self.crop_fraction else {
+            return Ok(resize(&image, self.height, self.width, self.filter));
+        };
+        // As timm and torchvision: the short side resized, the long one in proportion, and the middle of both.
+        let short = (self.height as f32 / crop + 0.5).floor() as u32;
+        let scaled = |side: u32, other: u32| {
+            let in_proportion = u64::from(short) * u64::from(side) / u64::from(side.min(other));
+            u32::try_from(in_proportion).unwrap_or(u32::MAX).clamp(short, MAX_SIDE)
+        };
+        let resized = resize(&image, scaled(image.height, image.width), scaled(image.width, image.height), self.filter);
+        Ok(middle(&resized, self.height, self.width))
+    }
+}
+
+/// Longest side that an image is resized to before its middle is cut out.
+const MAX_SIDE: u32 = 1 << 14;
+
+/// The middle of an image that is at least as large.
+fn middle(image: &RgbImage, height: u32, width: u32) -> RgbImage {
+    let (top, left) = ((image.height - height) / 2, (image.width - width) / 2);
+    let row = |y: u32| {
+        let start = ((y * image.width + left) * 3) as usize;
+        &image.pixels_hwc[start..start + (width * 3) as usize]
+    };
+    RgbImage { height, width, pixels_hwc: (top..top + height).flat_map(row).copied().collect() }
+}
+
+/// Softmax of several logits; of a single one the probabilities of the first and the second class.
+fn probabilities(loss: Loss, logits: &[f64]) -> Vec<f64> {
+    if let (Loss::BinaryCrossEntropy, &[logit]) = (loss, logits) {
+        let second = 1.0 / (1.0 + (-logit).exp());
+        return vec![1.0 - second, second];
+    }
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exponentials: Vec<f64> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.into_iter().map(|exponential| exponential / sum).collect()
+}

@@ -12,6 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
+use crate::data::features;
 use crate::data::listing::Listing;
 use crate::data::source;
 use crate::launch::Watcher;
@@ -194,8 +195,9 @@ pub(crate) fn loaded_spec(run: &RunDetail, sets: &[String]) -> Result<LoadedSpec
 /// The images to measure, with the classes that were trained.
 fn listing(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result<(Split, Listing), Failure> {
     let data = &loaded.spec.data;
+    let trained = run.data.as_ref().map(|data| data.classes.as_slice()).unwrap_or_default();
     let (split, listed) = match (named, &data.test) {
-        (Some(path), _) => (Split::Test, source::list(&named_source(path, data), Split::Test, Path::to_owned)),
+        (Some(path), _) => (Split::Test, source::list(&named_source(path, data, trained), Split::Test, Path::to_owned)),
         (None, Some(test)) => (Split::Test, listings::of_split(loaded, Split::Test, test)),
         (None, None) => (Split::Valid, listings::of_split(loaded, Split::Valid, &data.valid)),
     };
@@ -211,7 +213,6 @@ fn listing(run: &RunDetail, loaded: &LoadedSpec, named: Option<&Path>) -> Result
             None => error.hint().into(),
         },
     })?;
-    let trained = run.data.as_ref().map(|data| data.classes.as_slice()).unwrap_or_default();
     listing.take_classes_of(trained).map_err(|_| Failure::Usage {
         what: format!("{} does not hold the classes the run was trained on", listing.origin.display()),
         hint: format!("they are {}", trained.join(", ")),
@@ -223,8 +224,9 @@ fn on_features(data: &Data) -> bool {
     matches!(data.train, ImageSource::Features(_))
 }
 
-/// A features file with the labels beside it, as `xp features` names them.
-fn named_features(path: &Path) -> ImageSource {
+/// A features file with the labels beside it, as `xp features` names them. Where no names of classes lie there, labels
+/// count the run's.
+fn named_features(path: &Path, trained: &[String]) -> ImageSource {
     let in_folder = ["test.npy", "valid.npy"].map(|name| path.join(name));
     let features = match path.is_dir() {
         true => in_folder.iter().find(|file| file.is_file()).unwrap_or(&in_folder[0]).clone(),
@@ -232,12 +234,13 @@ fn named_features(path: &Path) -> ImageSource {
     };
     let stem = features.file_stem().unwrap_or_default().to_string_lossy();
     let labels = features.with_file_name(format!("{stem}_labels.npy"));
-    ImageSource::Features(FeatureSource { features, labels, classes: None })
+    let classes = features::names_file(&labels).is_none().then(|| trained.to_vec());
+    ImageSource::Features(FeatureSource { features, labels, classes })
 }
 
-fn named_source(path: &Path, data: &Data) -> ImageSource {
+fn named_source(path: &Path, data: &Data, trained: &[String]) -> ImageSource {
     if on_features(data) {
-        return named_features(path);
+        return named_features(path, trained);
     }
     let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) && path.is_file();
     let path = path.to_owned();

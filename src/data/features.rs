@@ -308,21 +308,20 @@ fn number(descr: &str) -> Option<Number> {
 
 /// Class names that lie beside a file of labels, as `xp features` leaves them or people write them.
 fn names_beside(labels: &Path) -> Result<Option<(PathBuf, Vec<String>)>, FeaturesError> {
-    let folder = labels.parent().unwrap_or(Path::new(""));
-    for name in ["classes.json", "classes.txt"] {
-        let path = folder.join(name);
-        if !path.exists() {
-            continue;
-        }
-        let unreadable = |reason: String| at("labels", &path)(FeaturesFault::Names { reason });
-        let text = read_text(&path).map_err(|error| unreadable(error.to_string()))?;
-        let names = match name {
-            "classes.json" => serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?,
-            _ => text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect(),
-        };
-        return Ok(Some((path, names)));
-    }
-    Ok(None)
+    let Some(path) = names_file(labels) else { return Ok(None) };
+    let unreadable = |reason: String| at("labels", &path)(FeaturesFault::Names { reason });
+    let text = read_text(&path).map_err(|error| unreadable(error.to_string()))?;
+    let names = if path.extension().is_some_and(|extension| extension == "json") {
+        serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?
+    } else {
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    };
+    Ok(Some((path, names)))
+}
+
+/// The file of class names beside a file of labels, if there is one.
+pub fn names_file(labels: &Path) -> Option<PathBuf> {
+    ["classes.json", "classes.txt"].map(|name| labels.with_file_name(name)).into_iter().find(|path| path.exists())
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

@@ -116,9 +116,13 @@ fn same_source_problems(data: &Data, listings: &[(Split, Listing)]) -> Vec<Probl
 }
 
 /// Features of one split that are shaped unlike the training split's.
-fn shape_problem(split: Split, found: Option<FeatureShape>, trained: Option<FeatureShape>) -> Option<Problem> {
+pub(super) fn shape_problem(
+    split: Split,
+    found: Option<FeatureShape>,
+    trained: Option<FeatureShape>,
+) -> Option<Problem> {
     let (found, trained) = found.zip(trained).filter(|(found, trained)| found != trained)?;
-    let message = format!("its rows are {found}, and those of data.train {trained}");
+    let message = format!("rows of the {split} split are {found}, and those of data.train {trained}");
     Some(Problem::new(&key(split, "features"), message, "all splits need features of the same layer and image size"))
 }
 

@@ -1,10 +1,10 @@
 //! A spec held against its images' names and its backbone: everything that can be known before the first image is read.
 
-use crate::data::features::{FeatureFile, FeatureShape};
+use crate::data::features::{FeatureFile, FeatureShape, FeaturesError};
 use crate::data::listing::Listing;
 use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
-use crate::models::freeze::{FreezeError, freeze};
+use crate::models::freeze::{Freeze, FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
 use crate::models::layout::Layout;
 use crate::models::segment::Norms;
@@ -82,8 +82,7 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let layout = layout(spec, shape);
     problems.extend(backbone_problems(spec, &layout));
     let unused = weights.as_ref().and_then(|weights| unused_tensors(spec, weights, &layout, &mut problems));
-    let freeze =
-        freeze(&spec.model.frozen_layers, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
+    let freeze = frozen(spec, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
     let input_chw = train.and_then(|_| input_chw(spec, shape));
     // Without an image and without a layer there is nothing to count.
     let countable = loaded.in_range("data.image_size") && loaded.in_range("model.head");
@@ -103,18 +102,19 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
 /// The network of a run, from the number of classes it was trained on; its images need not be there. Where it was
 /// trained on features, their file says what their shape is.
 pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<(NetworkPlan, [usize; 3]), SpecError> {
-    let shape = match &loaded.spec.data.train {
-        ImageSource::Features(source) => Some(
-            FeatureFile::open(&loaded.resolve(&source.features))
-                .map_err(|error| {
-                    let hint = "the shape of a run's features is in the file that it was trained on";
-                    loaded.error(vec![Problem::new("data.train.features", format!("cannot {error}"), hint)])
-                })?
-                .shape(),
-        ),
-        _ => None,
-    };
+    let shape = trained_shape(loaded).map_err(|error| {
+        let hint = "the shape of a run's features is in the file that it was trained on";
+        loaded.error(vec![Problem::new("data.train.features", format!("cannot {error}"), hint)])
+    })?;
     plan_for(loaded, n_classes, shape)
+}
+
+/// The shape of the features that a spec trains on, if it does.
+fn trained_shape(loaded: &LoadedSpec) -> Result<Option<FeatureShape>, FeaturesError> {
+    match &loaded.spec.data.train {
+        ImageSource::Features(source) => Ok(Some(FeatureFile::open(&loaded.resolve(&source.features))?.shape())),
+        _ => Ok(None),
+    }
 }
 
 fn plan_for(
@@ -129,7 +129,7 @@ fn plan_for(
     let layout = layout(&loaded.spec, shape);
     problems.extend(backbone_problems(&loaded.spec, &layout));
     let head = head_plan(&loaded.spec, &layout, n_classes, input_chw, &mut problems);
-    match (freeze(&loaded.spec.model.frozen_layers, &layout), head) {
+    match (frozen(&loaded.spec, &layout), head) {
         (Ok(freeze), Some(head)) if problems.is_empty() => {
             Ok((NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head }, input_chw))
         }
@@ -147,7 +147,13 @@ pub fn plan_evaluation(
     listing: Listing,
     steps: Option<u32>,
 ) -> Result<Plan, SpecError> {
-    let (network, input_chw) = plan_for(loaded, listing.classes.len(), listing.feature_shape())?;
+    let shape = listing.feature_shape();
+    // Where the file is gone, the checkpoint's tensors tell.
+    let trained = trained_shape(loaded).ok().flatten();
+    if let Some(problem) = listings::shape_problem(split, shape, trained) {
+        return Err(loaded.error(vec![Problem { key: "data.train.features".to_owned(), ..problem }]));
+    }
+    let (network, input_chw) = plan_for(loaded, listing.classes.len(), shape)?;
     // Unless asked for, all images are measured, also where an epoch measured a part of them.
     let spec = Spec { validation_steps: steps, ..loaded.spec.clone() };
     let mut problems = Vec::new();
@@ -234,6 +240,14 @@ fn layout(spec: &Spec, features: Option<FeatureShape>) -> Layout {
     match spec.model.backbone {
         Some(backbone) => backbone::layout(backbone, source(&spec.model.weights, backbone).form),
         None => Layout::input_only(features.map_or(3, |shape| shape.channels as usize)),
+    }
+}
+
+/// What stays as it is of the backbone; the input of a head alone is no layer that could be frozen.
+fn frozen(spec: &Spec, layout: &Layout) -> Result<Freeze, FreezeError> {
+    match spec.model.backbone {
+        Some(_) => freeze(&spec.model.frozen_layers, layout),
+        None => Ok(Freeze::NONE),
     }
 }
 

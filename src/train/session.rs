@@ -142,8 +142,7 @@ impl Session<'_> {
             weights_hash: network.weights_hash.clone(),
             n_parameters: count.total,
             n_trained_parameters: count.trained,
-            // The input of a head alone is no layer that could be frozen.
-            n_frozen_layers: self.plan.spec.model.backbone.map_or(0, |_| self.plan.network.freeze.n_rows),
+            n_frozen_layers: self.plan.network.freeze.n_rows,
             cut: self.plan.cut().to_owned(),
             frozen_hash: network.frozen_hash.clone(),
         }

@@ -147,6 +147,20 @@ fn evaluate_measures_a_part_when_asked() {
     assert_eq!(of(&["--steps", "99"])["metrics"], all["metrics"]);
     let printed = place.xp(&["evaluate", "@1", "--data", "features/valid.npy", "--steps", "1"]);
     assert!(printed.stdout.ends_with("4 of 8 images\n"), "{}", printed.stdout);
+    // Without names beside them, labels count the run's classes.
+    fs::create_dir(place.path("mine")).unwrap();
+    for name in ["valid.npy", "valid_labels.npy"] {
+        fs::copy(place.path(&format!("features/{name}")), place.path(&format!("mine/{name}"))).unwrap();
+    }
+    assert_eq!(of(&["--data", "mine"])["metrics"], of(&["--data", "features/valid.npy"])["metrics"]);
+    let other = Header::of("<f4", &[8, 2]).bytes();
+    fs::write(place.path("mine/valid.npy"), [other, vec![0; 64]].concat()).unwrap();
+    let printed = place.xp(&["evaluate", "@1", "--data", "mine"]);
+    assert!(
+        printed.code == 2 && printed.stderr.contains("are (1, 1, 2), and those of data.train"),
+        "{}",
+        printed.stderr
+    );
     let refused = place.xp(&["evaluate", "@1", "--data", "data/test"]);
     assert!(refused.code != 0 && refused.stderr.contains("this run's data are features"), "{}", refused.stderr);
 }

@@ -26,6 +26,8 @@ fn every_command_of_the_readme_works() {
     std::os::unix::fs::symlink(experiments, place.path("experiments")).unwrap();
     let own = blocks("yaml").into_iter().find(|block| block.contains("cats-and-dogs")).unwrap();
     fs::write(place.path("cats.yaml"), own).unwrap();
+    let head = blocks("yaml").into_iter().find(|block| block.contains("cats-head")).unwrap();
+    fs::write(place.path("head.yaml"), head).unwrap();
     for (split, numbers) in [("train", 0..3), ("valid", 3..6)] {
         for (class, colour) in [("cats", [90, 80, 70]), ("dogs", [150, 120, 60])] {
             for i in numbers.clone() {

@@ -24,7 +24,7 @@ use crate::train::step::{Frame, Trainee, Values};
 use crate::train::{checkpoint, evaluate, network};
 use crate::weights::load::{FileParameters, LoadError};
 use crate::weights::locate::Located;
-use crate::weights::registry::Source;
+use crate::weights::registry::{Golden, Source};
 
 /// A network that names classes.
 #[derive(Debug)]
@@ -104,18 +104,37 @@ impl Predictor {
             exif: Exif::Ignore,
         };
         let trainee = Trainee::new(Tail::new(&plan, sources, &device.device)?, Arc::new(frame)).valid();
-        Ok(Self { trainee, view })
+        let predictor = Self { trainee, view };
+        match &located.source.golden {
+            Some(golden) if !predictor.gives(golden) => {
+                let reason = format!("{} does not give the answers that are known of it", located.source.name);
+                Err(ParametersError::Unreadable(reason).into())
+            }
+            _ => Ok(predictor),
+        }
+    }
+
+    /// Whether the network answers as it is known to: a file that is read wrongly still has numbers.
+    fn gives(&self, golden: &Golden) -> bool {
+        let size = golden.image_size as usize;
+        let logits = self.logits(golden.image_hwc_u8(), [3, size, size]);
+        let largest = logits.iter().fold(0.0_f64, |largest, logit| largest.max(logit.abs()));
+        let pairs = logits.iter().zip(golden.logits);
+        pairs.map(|(found, expected)| (found - expected).abs()).all(|gap| gap <= golden.tolerance * largest)
+    }
+
+    fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
+        let features = self.trainee.frame().features(&Values::PixelsNhwc(pixels_hwc), chw, 1);
+        let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
+        logits.expect("logits are numbers")
     }
 
     /// Decodes an image and classifies it.
     pub fn predict(&self, file: &[u8]) -> Result<Prediction, DecodeError> {
         let seen = self.view.of(file)?;
         let chw = [3, seen.height as usize, seen.width as usize];
-        let frame = self.trainee.frame();
-        let features = frame.features(&Values::PixelsNhwc(seen.pixels_hwc.clone()), chw, 1);
-        let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
-        let logits = logits.expect("logits are numbers");
-        Ok(Prediction { probabilities: probabilities(frame.loss, &logits), seen })
+        let logits = self.logits(seen.pixels_hwc.clone(), chw);
+        Ok(Prediction { probabilities: probabilities(self.trainee.frame().loss, &logits), seen })
     }
 }
 

@@ -134,9 +134,9 @@ pub struct Golden {
     /// Height and width in pixels.
     pub image_size: u32,
     /// The logits of the first classes.
-    pub logits: &'static [f32],
+    pub logits: &'static [f64],
     /// The largest difference, over the largest absolute logit.
-    pub tolerance: f32,
+    pub tolerance: f64,
 }
 
 impl Golden {

@@ -20,6 +20,7 @@ mod kills;
 mod layers;
 mod notebook;
 mod old_home;
+mod predict;
 mod readme;
 mod resume;
 mod schema;

@@ -53,6 +53,8 @@ impl Place {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("xp"));
         command.current_dir(self.folder.path()).args(arguments);
         command.env_remove("XP_HOME").env_remove("RUST_LOG").env("COLUMNS", "80");
+        // What the user has fetched is no part of a test.
+        command.env("XP_WEIGHTS_DIR", self.path("weights"));
         command
     }
 

@@ -52,9 +52,9 @@ fn images(height: usize, width: usize) -> Tensor<4> {
         |n: usize, y: usize, x: usize, c: usize| ((41 * n + 7 * y + 13 * x + 29 * c + 5 * (x * y % 17)) % 256) as f32;
     let mut values = Vec::new();
     for n in 0..2 {
-        for c in 0..3 {
+        for (c, mean) in means.into_iter().enumerate() {
             let plane = (0..height).flat_map(|y| (0..width).map(move |x| pixel(n, y, x, c)));
-            values.extend(plane.map(|pixel: f32| pixel - means[c]));
+            values.extend(plane.map(|pixel: f32| pixel - mean));
         }
     }
     Tensor::from_data(TensorData::new(values, [2, 3, height, width]), &Device::flex())

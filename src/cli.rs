@@ -8,6 +8,7 @@ mod context;
 mod doctor;
 mod evaluate;
 mod excerpt;
+mod export;
 mod failure;
 mod features;
 mod init;
@@ -58,6 +59,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Features(features::FeaturesArgs),
     Predict(predict::PredictArgs),
+    Export(export::ExportArgs),
     Summary(summary::SummaryArgs),
     Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
@@ -89,6 +91,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate::evaluate(args, context),
         Command::Features(args) => features::features(args),
         Command::Predict(args) => predict::predict(args, context),
+        Command::Export(args) => export::export(args, context),
         Command::Summary(args) => summary::summary(args, context),
         Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),

@@ -13,6 +13,7 @@ pub mod report;
 pub mod store;
 pub mod weights;
 
+pub mod export;
 pub mod train;
 
 pub mod launch;

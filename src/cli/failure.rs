@@ -9,6 +9,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnost
 use crate::cli::excerpt::Excerpt;
 use crate::cli::output;
 use crate::data::images::ImageError;
+use crate::export::ExportError;
 use crate::launch::LaunchError;
 use crate::run::summary::RunError;
 use crate::spec::problem::{Place, Problem, SpecError};
@@ -70,6 +71,10 @@ pub(crate) enum Failure {
     Io { what: String, source: io::Error },
     #[error("failed to find the runs: {} is missing, and {n_runs} folders of runs lie beside it", database.display())]
     DatabaseGone { database: PathBuf, n_runs: usize },
+    #[error("failed to {0}")]
+    Export(#[from] ExportError),
+    #[error("{} is not what was to be written: {what}", path.display())]
+    Unlike { path: PathBuf, what: String },
     #[error("{n_bad} of the images could not be used")]
     BadImages { n_bad: usize },
     #[error("{n_bad} of these need attention")]

@@ -16,11 +16,13 @@ use crate::data::folder;
 use crate::data::listing::{Listing, OtherFiles};
 use crate::data::sheet::Sheet;
 use crate::report::predictions::{self, Predicted};
+use crate::run::detail::RunDetail;
+use crate::run::id::RunId;
 use crate::run::metric::Split;
 use crate::spec::short_forms::DeviceChoice;
 use crate::store::StoreError;
 use crate::train::device;
-use crate::train::plan::plan_evaluation;
+use crate::train::plan::{Plan, plan_evaluation};
 use crate::train::predict::{Prediction, Predictor};
 use crate::weights::cache::Cache;
 use crate::weights::classes;
@@ -152,9 +154,21 @@ fn of_run(args: &PredictArgs, context: &Context) -> Result<(Predictor, Vec<Strin
         other => other,
     })?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
-    let checkpoint = choose(&run, args.checkpoint)?;
-    let sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
-    let loaded = loaded_spec(&run, &sets)?;
+    let (predictor, plan) = trained(context, &id, &run, args.checkpoint, args.device)?;
+    Ok((predictor, plan.classes().to_vec()))
+}
+
+/// The network of a run's checkpoint, and its plan.
+pub(crate) fn trained(
+    context: &Context,
+    id: &RunId,
+    run: &RunDetail,
+    checkpoint: CheckpointChoice,
+    device: Option<DeviceChoice>,
+) -> Result<(Predictor, Plan), Failure> {
+    let checkpoint = choose(run, checkpoint)?;
+    let sets: Vec<String> = device.iter().map(|device| format!("device={device}")).collect();
+    let loaded = loaded_spec(run, &sets)?;
     if loaded.spec.model.backbone.is_none() {
         return Err(Failure::Usage {
             what: format!("the run {} was trained on features, and cannot see images", run.summary.name),
@@ -162,18 +176,13 @@ fn of_run(args: &PredictArgs, context: &Context) -> Result<(Predictor, Vec<Strin
         });
     }
     let classes = run.data.as_ref().map(|data| data.classes.clone()).unwrap_or_default();
-    let listing = Listing {
-        origin: PathBuf::new(),
-        is_part: false,
-        classes: classes.clone(),
-        images: Vec::new(),
-        others: OtherFiles::default(),
-    };
+    let listing =
+        Listing { origin: PathBuf::new(), is_part: false, classes, images: Vec::new(), others: OtherFiles::default() };
     let plan = plan_evaluation(&loaded, Split::Test, listing, None)?;
     let device = device::open(loaded.spec.device)?;
     let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
-    let predictor = Predictor::of_run(&plan, &device, &context.home.run_dir(&id), checkpoint, weights_hash)?;
-    Ok((predictor, classes))
+    let predictor = Predictor::of_run(&plan, &device, &context.home.run_dir(id), checkpoint, weights_hash)?;
+    Ok((predictor, plan))
 }
 
 /// Folders become the images in them, patterns what they match; a path that is there is itself.

@@ -97,8 +97,11 @@ impl Summary {
     }
 
     fn text(&self) -> String {
+        let name_width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(20);
+        // Where a single tensor passes after every row, there is nothing to mark.
+        let branches = self.rows.iter().any(|row| !row.is_cut);
         let mut text = format!(
-            "{}\n{:>4}  {:20} {:>5}  {:9} {:>12} {:>11}  {}\n",
+            "{}\n{:>4}  {:name_width$} {:>5}  {:9} {:>12} {:>11}  {}\n",
             self.title,
             "row",
             "name",
@@ -116,8 +119,9 @@ impl Summary {
                 _ => "",
             };
             let parameters = count_text(row.n_parameters);
+            let cut = if branches && row.is_cut { "*" } else { "" };
             let line = format!(
-                "{:>4}  {:20} {:>5}  {:9} {output:>12} {parameters:>11}  {state}",
+                "{:>4}  {:name_width$} {:>5}  {:9} {output:>12} {parameters:>11}  {state:6} {cut}",
                 i + 1,
                 row.name,
                 row.stage,
@@ -125,6 +129,9 @@ impl Summary {
             );
             text += line.trim_end();
             text.push('\n');
+        }
+        if branches {
+            text += "* one tensor passes: frozen rows up to the last such row run outside autodiff\n";
         }
         if let Some(network) = &self.network {
             text += &head_lines(network);
@@ -151,6 +158,7 @@ impl Summary {
                 "stage": row.stage,
                 "output": row.output_chw,
                 "parameters": row.n_parameters,
+                "cut": row.is_cut,
                 "frozen": self.frozen(i),
             })
         });

@@ -201,7 +201,8 @@ pub fn dense_tensors(plan: &HeadPlan) -> Vec<[TensorAddress; 2]> {
 }
 
 impl DenseShape {
-    fn tensors(&self) -> [TensorAddress; 2] {
+    /// Its kernel and its bias.
+    pub fn tensors(&self) -> [TensorAddress; 2] {
         let Self { names, n_in, units, flattened } = self;
         let role = Role::Kernel { fan_in: *n_in, fan_out: *units, initial: Initial::GlorotUniform };
         [

@@ -1,11 +1,13 @@
 //! A plan's network with its tensors in place, and the hashes that prove what moved.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::TensorData;
 
 use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
-use crate::models::parameters::{ParametersError, RandomParameters};
+use crate::models::head::dense_tensors;
+use crate::models::parameters::{ParametersError, RandomParameters, TensorAddress};
 use crate::run::metric::Measure;
 use crate::spec::schema::Spec;
 use crate::train::device::TrainDevice;
@@ -26,17 +28,56 @@ const NO_WEIGHTS: &str = "none";
 
 /// Loads or draws all tensors; the head is drawn by the spec's seed whatever the weights.
 pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersError> {
+    let network = with_parameters(plan, |sources| with_sources(plan, device, sources))?;
+    Ok(match plan.spec.model.backbone {
+        Some(_) => network,
+        None => Network { weights_hash: NO_WEIGHTS.to_owned(), ..network },
+    })
+}
+
+/// Opens the weights that a plan begins with.
+fn with_parameters<T>(
+    plan: &Plan,
+    use_them: impl FnOnce(Sources<'_>) -> Result<T, ParametersError>,
+) -> Result<T, ParametersError> {
     let random = RandomParameters { seed: plan.spec.seed };
-    let drawn = Sources { backbone: &random, head: &random };
     match &plan.weights {
         Some(located) => {
             let file =
                 FileParameters::located(located).map_err(|error| ParametersError::Unreadable(error.to_string()))?;
-            with_sources(plan, device, Sources { backbone: &file, head: &random })
+            use_them(Sources { backbone: &file, head: &random })
         }
-        None if plan.spec.model.backbone.is_some() => with_sources(plan, device, drawn),
-        None => Ok(Network { weights_hash: NO_WEIGHTS.to_owned(), ..with_sources(plan, device, drawn)? }),
+        None => use_them(Sources { backbone: &random, head: &random }),
     }
+}
+
+/// Every tensor of a trained network by its address, no norm folded: those of the frozen prefix as the weights have them,
+/// the others from the tail.
+pub fn all_tensors(plan: &Plan, trainee: &Trainee) -> Result<Vec<(TensorAddress, Vec<f32>)>, ParametersError> {
+    let named = named_tensors(plan, trainee);
+    let by_name: BTreeMap<String, TensorData> = named.frozen.into_iter().chain(named.trained).collect();
+    let n_prefix_nodes = plan.network.freeze.n_prefix_nodes;
+    with_parameters(plan, |sources| {
+        let mut all = Vec::new();
+        for (i, node) in plan.network.layout.nodes.iter().enumerate() {
+            for address in node.operation.tensors() {
+                let values = match by_name.get(&address.name).filter(|_| i >= n_prefix_nodes) {
+                    Some(data) => values_of(data),
+                    None => sources.backbone.values(&address)?,
+                };
+                all.push((address, values));
+            }
+        }
+        for address in dense_tensors(&plan.network.head).into_iter().flatten() {
+            let values = values_of(&by_name[&address.name]);
+            all.push((address, values));
+        }
+        Ok(all)
+    })
+}
+
+fn values_of(data: &TensorData) -> Vec<f32> {
+    data.clone().try_into_vec().expect("a network's tensors are f32")
 }
 
 fn with_sources(plan: &Plan, device: &TrainDevice, sources: Sources<'_>) -> Result<Network, ParametersError> {

@@ -74,6 +74,11 @@ impl Predictor {
         Ok(Self { trainee, view })
     }
 
+    /// The trained network.
+    pub fn trainee(&self) -> &Trainee {
+        &self.trainee
+    }
+
     /// A backbone with the classifier that it was trained with.
     pub fn of_source(located: &Located, device: &TrainDevice) -> Result<Self, TrainError> {
         let Source { backbone, form, preprocessing, .. } = *located.source;

@@ -3,7 +3,7 @@
 //! What a file is, is told by its first bytes and never by its name. Nothing in a file is executed, and every size that a
 //! file claims is held against its length before memory is taken.
 
-mod keras;
+pub mod keras;
 mod safetensors;
 mod torch;
 

@@ -9,6 +9,7 @@ mod cli_init;
 mod cli_run;
 mod concurrency;
 mod effects;
+mod export;
 #[cfg(target_os = "linux")]
 mod faults;
 mod features;

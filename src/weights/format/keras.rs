@@ -275,7 +275,7 @@ fn layer_names(config: &str) -> Result<HashMap<String, String>, FormatError> {
 }
 
 /// As Keras does it: `Conv2D` is `conv2d`, `BatchNormalization` is `batch_normalization`.
-fn snake_case(class: &str) -> String {
+pub fn snake_case(class: &str) -> String {
     let characters: Vec<char> = class.chars().collect();
     let mut out = String::new();
     for (i, c) in characters.iter().enumerate() {

@@ -1,0 +1,192 @@
+//! `xp export`: a run's network as files that Keras and PyTorch open.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::evaluate::CheckpointChoice;
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, Overwrite};
+use crate::cli::predict::trained;
+use crate::export::{ExportError, Trained, architecture, keras, safetensors};
+use crate::models::parameters::Parameters;
+use crate::report::json as report_json;
+use crate::train::network::all_tensors;
+use crate::train::plan::Plan;
+use crate::train::{TrainError, predict::Predictor};
+use crate::weights::load::FileParameters;
+
+/// Write a run's network as files that Keras and PyTorch open.
+///
+/// Beside each file stands <FILE>.json with the classes and what pixels must go through. Keras' files are tested with Keras 3.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// A run, as `xp show` takes it.
+    run: String,
+    /// What to write.
+    #[arg(long)]
+    format: ExportFormat,
+    /// The file to write; for keras-h5 its name without an ending, for a .json and a .h5. By default in the run's folder.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Which checkpoint: best, last or an epoch.
+    #[arg(long, default_value = "best")]
+    checkpoint: CheckpointChoice,
+    /// Read the file back and compare every tensor with the network's, bit for bit.
+    #[arg(long)]
+    verify: bool,
+    /// Replace files that are there.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// The architecture as JSON and the weights as .h5, as Keras 2's to_json and save_weights wrote them.
+    KerasH5,
+    /// Architecture and weights in one .h5, as model.save("x.h5").
+    H5,
+    /// Keras 3's .weights.h5.
+    WeightsH5,
+    /// Keras 3's .keras.
+    Keras,
+    /// Safetensors with torchvision's or timm's names.
+    Safetensors,
+    /// The run: spec, metrics, environment.
+    Json,
+}
+
+impl ExportFormat {
+    fn ending(self) -> &'static str {
+        match self {
+            Self::KerasH5 | Self::H5 => "h5",
+            Self::WeightsH5 => "weights.h5",
+            Self::Keras => "keras",
+            Self::Safetensors => "safetensors",
+            Self::Json => "json",
+        }
+    }
+}
+
+pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure> {
+    let (store, id) = context.find_run(&args.run)?;
+    let run = context.wait(store.run_detail(&id, &context.observer()))?;
+    let name = &run.summary.name;
+    let path = match &args.output {
+        Some(path) if args.format == ExportFormat::KerasH5 => path.with_extension("h5"),
+        Some(path) => path.clone(),
+        None => context.home.run_dir(&id).join("exports").join(format!("{name}.{}", args.format.ending())),
+    };
+    if let (ExportFormat::WeightsH5, false) = (args.format, path.to_string_lossy().ends_with(".weights.h5")) {
+        return Err(Failure::Usage {
+            what: format!("{} does not end in .weights.h5", path.display()),
+            hint: "Keras tells these files from older ones by that ending".to_owned(),
+        });
+    }
+    let at = |source| Failure::Io { what: format!("write {}", path.display()), source };
+    fs::create_dir_all(output::folder_of(&path)).map_err(at)?;
+    let overwrite = if args.force { Overwrite::Always } else { Overwrite::Never };
+    if args.format == ExportFormat::Json {
+        let text = format!("{:#}\n", report_json::detail(&run));
+        output::write_whole(&path, text.as_bytes(), overwrite).map_err(at)?;
+        return output::print(&format!("{}\n", path.display()));
+    }
+    let (predictor, plan) = trained(context, &id, &run, args.checkpoint, None)?;
+    let network = network(&predictor, &plan)?;
+    let beside = json!({
+        "schema": 1,
+        "run": run.summary.id,
+        "name": name,
+        "classes": plan.classes(),
+        "image_size": plan.spec.data.image_size,
+        "resize": plan.filter,
+        "pixels": {
+            "order": plan.preprocessing.order.as_str(),
+            "mean": plan.preprocessing.mean,
+            "deviation": plan.preprocessing.deviation,
+        },
+    });
+    write(args.format, &network, name, &beside, &path, overwrite)?;
+    if args.verify {
+        verify(&network, &path)?;
+    }
+    output::print(&format!("{}\n", path.display()))
+}
+
+fn network(predictor: &Predictor, plan: &Plan) -> Result<Trained, Failure> {
+    let tensors = all_tensors(plan, predictor.trainee()).map_err(TrainError::from)?;
+    Ok(Trained { plan: plan.network.clone(), input_chw: plan.input_chw, tensors })
+}
+
+fn write(
+    format: ExportFormat,
+    network: &Trained,
+    name: &str,
+    beside: &Value,
+    path: &Path,
+    overwrite: Overwrite,
+) -> Result<(), Failure> {
+    whole(path, overwrite, |path| match format {
+        ExportFormat::KerasH5 => keras::write_legacy_weights(network, path),
+        ExportFormat::H5 => keras::write_legacy_model(network, name, path),
+        ExportFormat::WeightsH5 => keras::write_weights(network, path),
+        ExportFormat::Keras => keras::write_archive(network, name, path),
+        ExportFormat::Safetensors => {
+            let metadata =
+                HashMap::from([("format".to_owned(), "pt".to_owned()), ("xp".to_owned(), beside.to_string())]);
+            safetensors::write(network, metadata, path)
+        }
+        ExportFormat::Json => unreachable!("a run has no tensors to write"),
+    })?;
+    let at = |path: &Path| {
+        let what = format!("write {}", path.display());
+        move |source| Failure::Io { what, source }
+    };
+    if format == ExportFormat::KerasH5 {
+        let model = path.with_extension("json");
+        let text = architecture::json(name, &architecture::layers(network)).to_string();
+        output::write_whole(&model, text.as_bytes(), overwrite).map_err(at(&model))?;
+    }
+    let described = PathBuf::from(format!("{}.json", path.display()));
+    output::write_whole(&described, format!("{beside:#}\n").as_bytes(), overwrite).map_err(at(&described))?;
+    Ok(())
+}
+
+/// Writes under another name, and gives the file its own once it is whole.
+fn whole(
+    path: &Path,
+    overwrite: Overwrite,
+    write: impl FnOnce(&Path) -> Result<(), ExportError>,
+) -> Result<(), Failure> {
+    let at = |source| Failure::Io { what: format!("write {}", path.display()), source };
+    if overwrite == Overwrite::Never && path.exists() {
+        return Err(Failure::Usage {
+            what: format!("{} is there already", path.display()),
+            hint: "`--force` replaces it, `-o` names another".to_owned(),
+        });
+    }
+    let folder = tempfile::Builder::new().prefix(".xp-").tempdir_in(output::folder_of(path)).map_err(at)?;
+    let written = folder.path().join("export");
+    write(&written).map_err(Failure::Export)?;
+    fs::File::open(&written).and_then(|file| file.sync_all()).map_err(at)?;
+    fs::rename(&written, path).map_err(at)
+}
+
+/// Reads the file as any other file of weights is read.
+fn verify(network: &Trained, path: &Path) -> Result<(), Failure> {
+    let unlike = |what: String| Failure::Unlike { path: path.to_owned(), what };
+    let file = FileParameters::open(path, String::new()).map_err(|error| unlike(error.to_string()))?;
+    for (address, values) in &network.tensors {
+        let found = file.values(address).map_err(|error| unlike(error.to_string()))?;
+        let is_same = found.len() == values.len() && found.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits());
+        if !is_same {
+            return Err(unlike(format!("{} differs", address.name)));
+        }
+    }
+    output::say(&format!("{} tensors read back, the same to the bit\n", network.tensors.len()));
+    Ok(())
+}

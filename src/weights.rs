@@ -4,6 +4,7 @@ pub mod axes;
 pub mod cache;
 pub mod classes;
 pub mod digest;
+pub mod efficientnet_names;
 pub mod fetch;
 pub mod format;
 pub mod load;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::models::backbone;
 use crate::models::head::{HeadPlan, dense_tensors};
 use crate::models::layout::Layout;
 use crate::models::parameters::{Parameters, ParametersError, TensorAddress};
 use crate::weights::axes;
+use crate::weights::efficientnet_names;
 use crate::weights::format::{self, Convention, Dtype, FormatError, Kind, TensorFile};
 use crate::weights::locate::{Located, Stored};
 
@@ -61,10 +63,27 @@ impl FileParameters {
     /// Opens what [`locate`](crate::weights::locate::locate) found.
     pub fn located(located: &Located) -> Result<Self, LoadError> {
         let blake3 = located.blake3.clone();
-        match &located.stored {
-            Stored::File(path) => Self::open(path, blake3),
-            Stored::Embedded(bytes) => Self::of(Path::new(located.source.name), format::from_bytes(bytes), blake3),
+        let mut opened = match &located.stored {
+            Stored::File(path) => Self::open(path, blake3)?,
+            Stored::Embedded(bytes) => Self::of(Path::new(located.source.name), format::from_bytes(bytes), blake3)?,
+        };
+        if opened.by_name.contains_key(efficientnet_names::MARK) {
+            let layout = backbone::layout(located.source.backbone, located.source.form);
+            opened.rename(&efficientnet_names::modules(&layout));
         }
+        Ok(opened)
+    }
+
+    /// Lets tensors be asked for by other names of their modules, too.
+    fn rename(&mut self, modules: &BTreeMap<String, String>) {
+        let ours: BTreeMap<&str, &str> =
+            modules.iter().map(|(ours, theirs)| (theirs.as_str(), ours.as_str())).collect();
+        let renamed = self.by_name.iter().filter_map(|(name, index)| {
+            let (module, field) = name.rsplit_once('.')?;
+            Some((format!("{}.{field}", ours.get(module)?), *index))
+        });
+        let renamed: Vec<(String, usize)> = renamed.collect();
+        self.by_name.extend(renamed);
     }
 
     fn of(path: &Path, opened: Result<Box<dyn TensorFile>, FormatError>, blake3: String) -> Result<Self, LoadError> {

@@ -99,7 +99,7 @@ fn is_here(file: &File, cache: &Cache) -> bool {
 }
 
 fn listed(cache: &Cache) -> String {
-    let mut text = format!("{:24} {:11} {:>9}  {:9}  {}\n", "source", "files", "size", "here", "licence");
+    let mut text = format!("{:28} {:8} {:>9}  {:5}  {}\n", "source", "file", "size", "here", "licence");
     for source in registry::all().filter(|source| !source.files.is_empty()) {
         for file in source.files {
             let contents = match file.contents {
@@ -108,12 +108,12 @@ fn listed(cache: &Cache) -> String {
             };
             let size = file.n_bytes.map_or_else(|| "unknown".to_owned(), mebibytes);
             let here = match file.place {
-                Place::Embedded(_) => "built in",
+                Place::Embedded(_) => "in xp",
                 _ if is_here(file, cache) => "yes",
                 _ => "no",
             };
             let licence = source.licence.unwrap_or("unknown");
-            text += &format!("{:24} {contents:11} {size:>9}  {here:9}  {licence}\n", source.name);
+            text += &format!("{:28} {contents:8} {size:>9}  {here:5}  {licence}\n", source.name);
         }
     }
     text + &format!("files lie in {}\n", cache.dir.display())

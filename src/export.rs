@@ -5,6 +5,7 @@
 
 pub mod architecture;
 pub mod keras;
+pub mod npz;
 pub mod safetensors;
 
 use std::io;

@@ -12,7 +12,7 @@ use crate::cli::evaluate::CheckpointChoice;
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Overwrite};
 use crate::cli::predict::trained;
-use crate::export::{ExportError, Trained, architecture, keras, safetensors};
+use crate::export::{ExportError, Trained, architecture, keras, npz, safetensors};
 use crate::models::parameters::Parameters;
 use crate::report::json as report_json;
 use crate::train::network::all_tensors;
@@ -56,6 +56,8 @@ enum ExportFormat {
     Keras,
     /// Safetensors with torchvision's or timm's names.
     Safetensors,
+    /// Arrays for NumPy, with Keras' names and axes.
+    Npz,
     /// The run: spec, metrics, environment.
     Json,
 }
@@ -67,6 +69,7 @@ impl ExportFormat {
             Self::WeightsH5 => "weights.h5",
             Self::Keras => "keras",
             Self::Safetensors => "safetensors",
+            Self::Npz => "npz",
             Self::Json => "json",
         }
     }
@@ -111,8 +114,12 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
         },
     });
     write(args.format, &network, name, &beside, &path, overwrite)?;
-    if args.verify {
-        verify(&network, &path)?;
+    match args.format {
+        ExportFormat::Npz if args.verify => {
+            output::say("an .npz is not read back: xp does not take weights from such files\n");
+        }
+        _ if args.verify => verify(&network, &path)?,
+        _ => {}
     }
     output::print(&format!("{}\n", path.display()))
 }
@@ -140,6 +147,7 @@ fn write(
                 HashMap::from([("format".to_owned(), "pt".to_owned()), ("xp".to_owned(), beside.to_string())]);
             safetensors::write(network, metadata, path)
         }
+        ExportFormat::Npz => npz::write(network, path),
         ExportFormat::Json => unreachable!("a run has no tensors to write"),
     })?;
     let at = |path: &Path| {

@@ -2,8 +2,8 @@
 
     python tests/interop/check_exports.py FOLDER
 
-FOLDER holds, for each run NAME of cases.json, NAME-kh5.json, NAME-kh5.h5, NAME-full.h5, NAME.weights.h5, NAME.keras and
-NAME.safetensors; cases.json says what xp answers for an image of a formula. Tested with keras 3.15.1 on jax 0.10.2.
+FOLDER holds, for each run NAME of cases.json, NAME-kh5.json, NAME-kh5.h5, NAME-full.h5, NAME.weights.h5, NAME.keras,
+NAME.npz and NAME.safetensors; cases.json says what xp answers for an image of a formula. Tested with keras 3.15.1 on jax 0.10.2.
 """
 
 import json
@@ -49,6 +49,12 @@ def main():
             gap = np.abs(found - expected).max()
             print(f"{name} {form}: {gap:.1e}")
             assert gap < 1e-4, (name, form, found, expected)
+        arrays = np.load(folder / f"{name}.npz")
+        for layer in models["keras"].layers:
+            for variable in layer.weights:
+                key = f"{layer.name}/{variable.name}"
+                key = key if key in arrays else key.replace("/kernel", "/depthwise_kernel")
+                assert np.array_equal(arrays[key], variable.numpy()), key
         tensors = load_file(folder / f"{name}.safetensors")
         for key, shape in case["torch"].items():
             assert list(tensors[key].shape) == shape, (key, tensors[key].shape, shape)

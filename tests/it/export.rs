@@ -67,6 +67,8 @@ fn keras_and_safetensors_open_the_exports_and_agree() {
         // A run called as a backbone is would be hidden by it.
         let run = format!("my-{name}");
         export(&place, &run, model, &FILES);
+        let arrays = format!("{run}.npz");
+        assert_eq!(place.xp(&["export", &run, "--format", "npz", "-o", &arrays]).code, 0);
         let answer = place.json(&["predict", &run, "formula.png", "--json"]);
         let top = answer["images"][0]["top"].as_array().unwrap();
         let probability = |class: &Value| (class["class"].as_str().unwrap().to_owned(), class["probability"].clone());

@@ -1,0 +1,11 @@
+//! Convolutions, pools and sums of one image on one thread, for networks whose weights do not change.
+//!
+//! A crate of its own so that it is compiled with optimisation where `xp` itself is not; it knows nothing of burn.
+//! Everything is in planes: a map is `[channels][rows][columns]` with zeros around each plane, see [`map::Map`].
+//! What an output value is depends on the weights, on its input pixels and on the machine's vector unit alone: the order
+//! of the additions is fixed by input channel and position in the kernel, never by the size of a map, of a batch, or by
+//! the number of threads.
+
+pub mod convolution;
+pub mod map;
+pub mod tile;

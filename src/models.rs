@@ -15,6 +15,7 @@ pub mod node;
 pub mod operation;
 pub mod parameters;
 pub mod resnet;
+pub mod runner;
 pub mod segment;
 pub mod top;
 pub mod vgg;

@@ -2,37 +2,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::map::{Extent, Map};
+use crate::map::{Map, SLACK};
 use crate::tile::{NARROW_ROWS, Products, Sums, VECTORS, WIDE_ROWS, accumulate};
-
-/// What follows a sum: every value is brought into this range.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Clamp {
-    pub low: f32,
-    pub high: f32,
-}
-
-impl Clamp {
-    pub const NONE: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY };
-    pub const RELU: Self = Self { low: 0.0, high: f32::INFINITY };
-    pub const RELU6: Self = Self { low: 0.0, high: 6.0 };
-}
-
-/// Which pixels an output pixel is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    pub kernel: usize,
-    pub stride: usize,
-    /// Zeros above and to the left.
-    pub before: [usize; 2],
-}
-
-impl Window {
-    /// From an output pixel's first input pixel to its last, in output pixels.
-    pub fn reach(&self) -> usize {
-        (self.kernel - 1) / self.stride
-    }
-}
+use crate::window::{Before, Clamp, Window};
 
 /// A convolution with its weights laid out for this machine.
 #[derive(Clone, Debug)]
@@ -87,75 +59,43 @@ impl Convolution {
         Self { n_in, n_out, window, weights, bias: padded, rows, clamp }
     }
 
+    /// The kernel `[n_out, n_in, kernel, kernel]`, as it was given.
+    pub fn kernel(&self) -> Vec<f32> {
+        let n_products = self.n_in * self.window.kernel * self.window.kernel;
+        let value = |channel: usize, i: usize| {
+            self.weights[(channel / self.rows * n_products + i) * self.rows + channel % self.rows]
+        };
+        (0..self.n_out).flat_map(|channel| (0..n_products).map(move |i| value(channel, i))).collect()
+    }
+
+    /// The bias `[n_out]`.
+    pub fn bias(&self) -> &[f32] {
+        &self.bias[..self.n_out]
+    }
+
     /// Writes the output of one image; `output.extent` says its size and a border of at least [`Window::reach`].
-    pub fn run(&self, input: &Map, output: &mut Map, scratch: &mut Vec<f32>) {
+    pub fn run(&self, input: &Map, before: Before, output: &mut Map, scratch: &mut Vec<f32>) {
         let (from, to) = (input.extent, output.extent);
         assert!(to.border >= self.window.reach(), "what lies behind a row must be the output's border");
         assert_eq!((from.n_channels, to.n_channels), (self.n_in, self.n_out));
-        let Window { kernel, stride, before } = self.window;
-        let fits = stride == 1
-            && from.pitch() == to.pitch()
-            && before.iter().all(|before| *before <= from.border)
-            && (from.height + from.border + before[0] >= to.height + kernel - 1);
-        if fits {
-            let offsets = offsets(kernel, |y, x| y * from.pitch() + x);
-            let start = from.origin() - before[0] * from.pitch() - before[1];
-            self.dispatch(&input.values[start..], from.plane(), &offsets, output);
-        } else {
-            let (plane, offsets) = self.split(input, to, scratch);
-            self.dispatch(scratch, plane, &offsets, output);
-        }
-        output.clear_border();
-    }
-
-    /// Copies the input so that a step to the next output pixel is a step of one: the pixels of each phase of the
-    /// stride lie together, with the output's pitch.
-    fn split(&self, input: &Map, to: Extent, scratch: &mut Vec<f32>) -> (usize, Vec<usize>) {
-        let from = input.extent;
-        let Window { kernel, stride, before } = self.window;
-        let reach = self.window.reach();
-        let pitch = to.pitch();
-        let phase_len = (to.height + reach) * pitch + reach;
-        let n_phases = stride.min(kernel);
-        let plane = n_phases * n_phases * phase_len;
-        scratch.clear();
-        scratch.resize(from.n_channels * plane + crate::map::SLACK, 0.0);
-        for channel in 0..from.n_channels {
-            for phase_y in 0..n_phases {
-                for (row, y) in
-                    (0..to.height + reach).map(|row| (row, (row * stride + phase_y).wrapping_sub(before[0])))
-                {
-                    if y >= from.height {
-                        continue;
-                    }
-                    let pixels = input.row(channel, y);
-                    for phase_x in 0..n_phases {
-                        let start = channel * plane + (phase_y * n_phases + phase_x) * phase_len + row * pitch;
-                        let n = to.width + reach;
-                        let line = &mut scratch[start..start + n];
-                        // The first column whose pixel is not before the image.
-                        let first = before[1].saturating_sub(phase_x).div_ceil(stride);
-                        let x = first * stride + phase_x - before[1];
-                        let pixels = pixels.iter().skip(x).step_by(stride);
-                        line.iter_mut().skip(first).zip(pixels).for_each(|(value, pixel)| *value = *pixel);
-                    }
+        match self.window.in_place(from, before, to) {
+            Some(place) => self.dispatch(&input.values[place.start..], from.plane(), &place.offsets, output),
+            None => {
+                let phases = self.window.phases(to);
+                scratch.clear();
+                scratch.resize(from.n_channels * phases.plane + SLACK, 0.0);
+                for (channel, plane) in scratch.chunks_exact_mut(phases.plane).take(from.n_channels).enumerate() {
+                    self.window.split(input, channel, before, to, plane);
                 }
+                self.dispatch(scratch, phases.plane, &phases.offsets, output);
             }
         }
-        let offset = |y: usize, x: usize| {
-            let phase = y % stride * n_phases + x % stride;
-            phase * phase_len + y / stride * pitch + x / stride
-        };
-        (plane, offsets(kernel, offset))
+        output.clear_border();
     }
 
     fn dispatch(&self, input: &[f32], plane: usize, offsets: &[usize], output: &mut Map) {
         Arch::new().dispatch(Run { convolution: self, input, plane, offsets, output });
     }
-}
-
-fn offsets(kernel: usize, at: impl Fn(usize, usize) -> usize) -> Vec<usize> {
-    (0..kernel * kernel).map(|i| at(i / kernel, i % kernel)).collect()
 }
 
 struct Run<'a> {
@@ -253,6 +193,7 @@ impl Run<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::map::Extent;
 
     /// Whole numbers small enough that every sum is exact in whatever order.
     fn whole(i: usize) -> f32 {
@@ -260,8 +201,16 @@ mod tests {
     }
 
     /// Sums as they are defined, in f64.
-    fn defined(x: &[f32], from: Extent, kernel: &[f32], bias: &[f32], window: Window, [h, w]: [usize; 2]) -> Vec<f32> {
-        let Window { kernel: side, stride, before } = window;
+    fn defined(
+        x: &[f32],
+        from: Extent,
+        kernel: &[f32],
+        bias: &[f32],
+        window: Window,
+        before: Before,
+        [h, w]: [usize; 2],
+    ) -> Vec<f32> {
+        let Window { kernel: side, stride } = window;
         let mut output = Vec::new();
         for (o, bias) in bias.iter().enumerate() {
             for (y, x_out) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
@@ -299,20 +248,21 @@ mod tests {
                 };
                 let from = Extent { n_channels: n_in, height, width, border };
                 let size = [out(height, before[0]), out(width, before[1])];
-                let border_out = border.max(Window { kernel, stride, before }.reach());
+                let border_out = border.max(Window { kernel, stride }.reach());
                 let to = Extent { n_channels: n_out, height: size[0], width: size[1], border: border_out };
                 let x: Vec<f32> = (0..n_in * height * width).map(whole).collect();
                 let weights: Vec<f32> = (0..n_out * n_in * kernel * kernel).map(|i| whole(3 * i + 1)).collect();
                 let bias: Vec<f32> = (0..n_out).map(whole).collect();
-                let window = Window { kernel, stride, before };
+                let window = Window { kernel, stride };
                 let convolution = Convolution::new(&weights, &bias, n_in, window, Clamp { low: -20.0, high: 30.0 });
                 // What a buffer held before must not matter.
                 let mut output = Map::new(to, vec![f32::NAN; to.len()]);
+                assert_eq!((convolution.kernel(), convolution.bias()), (weights.clone(), &bias[..]));
                 let input = Map::from_planes(&x, from, vec![f32::NAN; from.len()]);
-                convolution.run(&input, &mut output, &mut vec![f32::NAN; 10]);
+                convolution.run(&input, before, &mut output, &mut vec![f32::NAN; 10]);
                 let mut planes = vec![0.0; n_out * size[0] * size[1]];
                 output.write_planes(&mut planes);
-                let expected = defined(&x, from, &weights, &bias, window, size);
+                let expected = defined(&x, from, &weights, &bias, window, before, size);
                 assert_eq!(planes, expected, "{kernel}×{kernel}/{stride} {before:?} {height}×{width} {n_in} {n_out}");
             }
         }

@@ -7,5 +7,8 @@
 //! the number of threads.
 
 pub mod convolution;
+pub mod depthwise;
+pub mod elementwise;
 pub mod map;
 pub mod tile;
+pub mod window;

@@ -9,6 +9,7 @@ use crate::models::head::{Head, HeadPlan, dense_tensors};
 use crate::models::layout::{Layout, NodeShape};
 use crate::models::operation::Operation;
 use crate::models::parameters::{Parameters, ParametersError};
+use crate::models::runner::Runner;
 use crate::models::segment::{Norms, Segment};
 
 /// What a network is made of, without its tensors.
@@ -33,9 +34,12 @@ impl NetworkPlan {
 }
 
 /// The frozen nodes up to the deepest cut, outside autodiff.
-#[derive(Module, Debug)]
-pub struct Prefix {
-    nodes: Segment,
+#[derive(Debug)]
+pub enum Prefix {
+    /// On the CPU, through kernels of our own.
+    Runner(Runner),
+    /// On other devices, through burn's.
+    Nodes { segment: Segment, shapes: Vec<NodeShape> },
 }
 
 /// The nodes after the cut, and the head.
@@ -53,19 +57,43 @@ pub struct Sources<'a> {
 }
 
 impl Prefix {
-    /// Builds the prefix on a device without autodiff.
+    /// Builds the prefix on a device without autodiff, its norms folded into its kernels.
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
-        let nodes = Segment::new(plan.nodes().0, 0, sources.backbone, device)?;
-        Ok(Self { nodes: nodes.folded() }.valid())
+        let shapes = plan.nodes().0;
+        let segment = Segment::new(shapes, 0, sources.backbone, device)?.folded().valid();
+        Ok(match *device == Device::flex() {
+            true => Self::Runner(Runner::new(&segment, shapes, plan.layout.n_input_channels)),
+            false => Self::Nodes { segment, shapes: shapes.to_vec() },
+        })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        match self {
+            Self::Runner(runner) => runner.is_empty(),
+            Self::Nodes { shapes, .. } => shapes.is_empty(),
+        }
     }
 
     /// Shape: `[n, 3, h, w]` → `[n, c, h', w']`, see [`Layout::output_chw`].
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        self.nodes.forward(images)
+        match self {
+            Self::Nodes { segment, .. } => segment.forward(images),
+            Self::Runner(runner) if runner.is_empty() => images,
+            Self::Runner(runner) => {
+                let ([n, c, h, w], device) = (images.dims(), images.device());
+                let images: Vec<f32> = images.into_data().try_into_vec().expect("images are f32");
+                let (output, [c, h, w]) = runner.forward(&images, [c, h, w]);
+                Tensor::from_data(TensorData::new(output, [n, c, h, w]), &device)
+            }
+        }
+    }
+
+    /// Its tensors by name, as they run.
+    fn tensors(&self) -> Vec<(String, TensorData)> {
+        match self {
+            Self::Runner(runner) => runner.tensors(),
+            Self::Nodes { segment, shapes } => segment.tensors(shapes).flat_map(|(_, tensors)| tensors).collect(),
+        }
     }
 }
 
@@ -95,8 +123,8 @@ pub struct NamedTensors {
 /// Every tensor of a network, running statistics included.
 pub fn tensors(plan: &NetworkPlan, prefix: &Prefix, tail: &Tail) -> NamedTensors {
     let mut named = NamedTensors::default();
-    let (prefix_nodes, tail_nodes) = plan.nodes();
-    named.frozen.extend(prefix.nodes.tensors(prefix_nodes).flat_map(|(_, tensors)| tensors));
+    let tail_nodes = plan.nodes().1;
+    named.frozen.extend(prefix.tensors());
     for (i, (operation, tensors)) in tail.nodes.tensors(tail_nodes).enumerate() {
         let is_frozen_norm = plan.norms == Norms::Frozen && matches!(operation, Operation::Norm(_));
         if i < plan.freeze.n_branch_nodes || is_frozen_norm {

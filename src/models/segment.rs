@@ -64,7 +64,7 @@ impl Segment {
     }
 
     /// How often each node's output is taken; what enters is the first.
-    fn n_uses(&self) -> Vec<usize> {
+    pub fn n_uses(&self) -> Vec<usize> {
         let mut n_uses = vec![0; self.nodes.len() + 1];
         self.inputs.iter().flatten().for_each(|&input| n_uses[input] += 1);
         n_uses

@@ -7,6 +7,7 @@ use xp::models::backbone::layout;
 use xp::models::layout::{Form, Layout};
 use xp::models::operation::Operation;
 use xp::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
+use xp::models::runner::Runner;
 use xp::models::segment::{Norms, Segment};
 use xp::spec::schema::model::BackboneName;
 
@@ -65,7 +66,15 @@ fn features_are_those_of_keras_torchvision_and_timm() {
     for (name, case) in cases {
         let layout = named(name);
         let network = Segment::new(&layout.nodes, 0, &FixtureParameters, &Device::flex()).unwrap();
-        agrees(name, network.folded().forward(images(&golden)), &case["features"]);
+        let network = network.folded();
+        let runner = Runner::new(&network, &layout.nodes, 3);
+        let images = images(&golden);
+        let [n, c, h, w] = images.dims();
+        let values: Vec<f32> = images.clone().into_data().try_into_vec().unwrap();
+        let (features, [n_channels, height, width]) = runner.forward(&values, [c, h, w]);
+        let features = TensorData::new(features, [n, n_channels, height, width]);
+        agrees(name, network.forward(images), &case["features"]);
+        agrees(name, Tensor::<4>::from_data(features, &Device::flex()), &case["features"]);
     }
 }
 

@@ -14,6 +14,7 @@ pub mod extract;
 pub mod features;
 pub mod feed;
 pub mod history;
+pub mod keeping;
 pub mod listings;
 pub mod loss;
 pub mod metric;

@@ -6,9 +6,30 @@
 //! of the additions is fixed by input channel and position in the kernel, never by the size of a map, of a batch, or by
 //! the number of threads.
 
+use pulp::{Arch, Simd, WithSimd};
+
 pub mod convolution;
 pub mod depthwise;
 pub mod elementwise;
 pub mod map;
 pub mod tile;
 pub mod window;
+
+/// The vector unit of this machine that the kernels use.
+pub fn vector_unit() -> &'static str {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    match Arch::new().dispatch(Lanes) {
+        16 => "512-bit vectors",
+        8 => "256-bit vectors",
+        4 => "128-bit vectors",
+        _ => "no vectors",
+    }
+}

@@ -95,7 +95,8 @@ pub struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Reads the images and measures them, or a part, with the checkpoint; tells how many there are.
     pub fn measure(&self) -> Result<Completion<(Measured, u64)>, TrainError> {
-        let reading = Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop };
+        let reading =
+            Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop, cache: None };
         let (split, listing) = &self.plan.listings[0];
         let Completion::Done(images) = reading.images(*split, listing)? else { return Ok(Completion::Stopped) };
         let n_split_images = images.len() as u64;

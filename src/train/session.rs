@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 
+use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
@@ -36,6 +37,8 @@ pub struct Session<'a> {
     /// The run's own folder, for its checkpoints.
     pub run_dir: &'a Path,
     pub resources: Resources,
+    /// Where the frozen layers' output may be kept on disk.
+    pub cache: Option<FeatureCache>,
     pub events: Events,
     pub stop: StopFlag,
     /// Where an earlier process got to; `None` for a new run.
@@ -88,7 +91,13 @@ impl Session<'_> {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop }
+        Reading {
+            plan: self.plan,
+            resources: self.resources,
+            events: &self.events,
+            stop: &self.stop,
+            cache: self.cache.as_ref(),
+        }
     }
 
     fn read_splits(&self) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {

@@ -272,9 +272,7 @@ fn spawn(
 ) -> Trainer {
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
     let (resources, stop) = (launch.resources, launch.stop.clone());
-    let cache = launch.plan.spec.cache;
-    let cache = FeatureCache { dir: launch.home.feature_cache_dir(), budget_bytes: cache.budget.0 };
-    let cache = Some(cache).filter(|_| launch.plan.spec.cache.enabled);
+    let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
     thread::spawn(move || {
         let _span = span.entered();
         let session =

@@ -3,6 +3,7 @@
 //! Tells everything through [`channel::Events`]; who listens, and what is stored, is not known here.
 
 pub mod batches;
+pub mod bill;
 pub mod bridge;
 pub mod channel;
 pub mod checkpoint;

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::spec::schema::cache::{ByteSize, Precision};
+use crate::spec::schema::cache::{ByteSize, Cache, Precision};
 
 /// The version of the folder's files, and of how rows are computed where nothing else tells: the decoders, the resizing
 /// and the order of the additions.
@@ -111,6 +111,11 @@ pub struct Entry {
 }
 
 impl FeatureCache {
+    /// The cache that a spec asks for, if it does.
+    pub fn of_spec(spec: &Cache, dir: PathBuf) -> Option<Self> {
+        spec.enabled.then_some(Self { dir, budget_bytes: spec.budget.0 })
+    }
+
     /// All folders, the least recently used first.
     pub fn entries(&self) -> Result<Vec<Entry>, CacheError> {
         let mut entries = Vec::new();

@@ -4,26 +4,15 @@ use serde_json::{json, to_value};
 
 use crate::data::feature_cache::{FORMAT, Facts, FeatureCache};
 use crate::models::cost;
+use crate::report::number::bytes_text;
+use crate::run::bill::Keeping;
 use crate::run::metric::Split;
 use crate::settings::Resources;
 use crate::spec::schema::Spec;
 use crate::spec::schema::augment::Augment;
-use crate::spec::schema::cache::ByteSize;
 use crate::train::features::FeatureTable;
 use crate::train::plan::Plan;
 use crate::train::step::Frame;
-
-/// What happens to a split's frozen features.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keeping {
-    /// The frozen layers run whenever an image is used; with a reason where one would expect otherwise.
-    EveryTime(Option<String>),
-    InMemory,
-    /// Computed once and written; held in memory too where that is small enough.
-    OnDisk {
-        into_memory: bool,
-    },
-}
 
 /// Multiply-adds a second that a CPU surely does, and bytes a second that a disk surely gives: only their ratio counts.
 const MULTIPLY_ADDS_PER_S: f64 = 50e9;
@@ -47,7 +36,7 @@ pub fn size(plan: &Plan, split: Split, n_images: u64) -> (u64, u64) {
 pub fn decide(plan: &Plan, split: Split, n_images: u64, resources: Resources, cache: Option<&FeatureCache>) -> Keeping {
     let augment = augment_of(&plan.spec, split);
     if plan.network.freeze.n_prefix_nodes == 0 || (augment.draws() && augment.views.is_none()) {
-        return Keeping::EveryTime(None);
+        return Keeping::EveryTime { reason: None };
     }
     let (_, n_bytes) = size(plan, split, n_images);
     let n_disk_bytes = n_bytes / 4 * plan.spec.cache.precision.n_bytes() as u64;
@@ -59,33 +48,24 @@ pub fn decide(plan: &Plan, split: Split, n_images: u64, resources: Resources, ca
         let row_bytes: usize = plan.prefix_chw().iter().product::<usize>() * plan.spec.cache.precision.n_bytes();
         n as f64 / MULTIPLY_ADDS_PER_S > row_bytes as f64 / DISK_BYTES_PER_S
     };
+    let every_time = |reason| Keeping::EveryTime { reason: Some(reason) };
     let too_much = |limit: u64, what: &str| {
-        let (needed, limit) = (in_units(n_disk_bytes), in_units(limit));
-        Keeping::EveryTime(Some(format!("what they give takes {needed}, more than {what} of {limit}")))
+        let (needed, limit) = (bytes_text(n_disk_bytes), bytes_text(limit));
+        every_time(format!("what they give takes {needed}, more than {what} of {limit}"))
     };
     match cache {
         Some(cache) if is_worth_it && n_disk_bytes <= cache.budget_bytes => Keeping::OnDisk { into_memory: fits },
         _ if fits => Keeping::InMemory,
         Some(_) if !is_worth_it => {
-            Keeping::EveryTime(Some("reading what they give from disk would take longer than they do".to_owned()))
+            every_time("reading what they give from disk would take longer than they do".to_owned())
         }
         Some(cache) => too_much(cache.budget_bytes, "`cache.budget`"),
         None => {
-            let (needed, limit) = (in_units(n_bytes), in_units(resources.feature_budget_bytes));
-            Keeping::EveryTime(Some(format!(
+            let (needed, limit) = (bytes_text(n_bytes), bytes_text(resources.feature_budget_bytes));
+            every_time(format!(
                 "what they give takes {needed}, more than the {limit} that are kept in memory, and the cache on disk is off"
-            )))
+            ))
         }
-    }
-}
-
-/// For people: two digits of the largest decimal unit.
-pub fn in_units(n_bytes: u64) -> String {
-    let units = [("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)];
-    match units.into_iter().find(|(_, unit)| n_bytes as f64 >= *unit) {
-        Some((name, unit)) if n_bytes as f64 / unit < 10.0 => format!("{:.1} {name}", n_bytes as f64 / unit),
-        Some((name, unit)) => format!("{:.0} {name}", n_bytes as f64 / unit),
-        None => ByteSize(n_bytes).to_string(),
     }
 }
 

@@ -13,6 +13,8 @@ use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::schema::OnNan;
+use crate::train::batches;
+use crate::train::bill;
 use crate::train::bridge::{NanGuard, NotFinite, Patience, ProgressBridge, Recorder, RecorderSettings};
 use crate::train::channel::Events;
 use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
@@ -77,6 +79,7 @@ impl Session<'_> {
         let network = network::build(self.plan, self.device)?;
         self.refuse_other_weights(&network)?;
         self.events.send(Event::Model(self.model_facts(&network)));
+        self.send_bill(&splits);
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
@@ -118,6 +121,13 @@ impl Session<'_> {
         self.refuse_other_data(&facts)?;
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
+    }
+
+    fn send_bill(&self, splits: &[(Split, Images)]) {
+        let n_used = |split, images: &Images| batches::of_split(self.plan, split, images.labels()).n_members();
+        let images: Vec<_> = splits.iter().map(|(split, images)| (*split, u64::from(n_used(*split, images)))).collect();
+        let bill = bill::of(self.plan, &images, self.resources, self.cache.as_ref());
+        self.events.send(Event::Bill(bill));
     }
 
     /// Epochs on other images would not be epochs of the same run.

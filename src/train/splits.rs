@@ -8,6 +8,7 @@ use crate::data::feature_cache::{CacheError, FeatureCache};
 use crate::data::images::{Images, ReadError, ReadSettings};
 use crate::data::listing::Listing;
 use crate::data::loader::{Loader, LoaderSettings};
+use crate::run::bill::Keeping;
 use crate::run::event::{Event, Phase, SkippedInput};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
@@ -18,7 +19,7 @@ use crate::train::channel::Events;
 use crate::train::class_weights;
 use crate::train::features::{FeatureError, FeatureTable, OnDisk, Task};
 use crate::train::feed::{Origin, Source};
-use crate::train::keeping::{self, Keeping};
+use crate::train::keeping;
 use crate::train::plan::Plan;
 use crate::train::step::Frame;
 use crate::train::{Completion, TrainError};
@@ -165,7 +166,7 @@ impl Reading<'_> {
         let (plan, spec) = (self.plan, &self.plan.spec);
         let n_images = u64::from(batching.n_members());
         let mut keeping = keeping::decide(plan, split, n_images, self.resources, self.cache);
-        if let Keeping::EveryTime(Some(reason)) = &keeping {
+        if let Keeping::EveryTime { reason: Some(reason) } = &keeping {
             let text = format!("the frozen layers run over the {split} images in every epoch: {reason}");
             self.events.send(Event::Warning(text));
         }
@@ -193,7 +194,7 @@ impl Reading<'_> {
                 Err(FeatureError::Cache(error)) => {
                     let text = format!("the frozen layers' output is not kept on disk: cannot {error}");
                     self.events.send(Event::Warning(text));
-                    keeping = if into_memory { Keeping::InMemory } else { Keeping::EveryTime(None) };
+                    keeping = if into_memory { Keeping::InMemory } else { Keeping::EveryTime { reason: None } };
                 }
                 table => return table.map(Some),
             }

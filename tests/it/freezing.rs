@@ -179,11 +179,13 @@ fn features_kept_in_memory_train_the_same_as_features_computed_every_time() {
 }
 
 fn warnings(events: &[Event]) -> Vec<&str> {
-    let text = |event| match event {
-        &Event::Warning(ref text) => Some(text.as_str()),
-        _ => None,
-    };
-    events.iter().filter_map(text).collect()
+    let mut texts = Vec::new();
+    for event in events {
+        if let Event::Warning(text) = event {
+            texts.push(text.as_str());
+        }
+    }
+    texts
 }
 
 /// The tensors that a run ended with.

@@ -153,7 +153,9 @@ impl Rows {
         }
         shard::remove_partial(&self.folder).map_err(CacheError::at(&self.folder))?;
         for path in std::mem::take(&mut self.damaged) {
-            self.shards.iter().position(|shard| shard.path == path).map(|place| self.forget(place));
+            if let Some(shard) = self.shards.iter().position(|shard| shard.path == path) {
+                self.forget(shard);
+            }
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(CacheError::at(&path)(error)),
                 _ => {}

@@ -125,7 +125,7 @@ fn damage_is_found_wherever_it_is() {
         if let Some(place) = rows.find(&key(0)) {
             rows.give_up(place);
         }
-        assert_eq!(rows.damaged(), [path.clone()]);
+        assert_eq!(rows.damaged(), std::slice::from_ref(&path));
     }
 }
 

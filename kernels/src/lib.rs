@@ -9,11 +9,13 @@
 use pulp::{Arch, Simd, WithSimd};
 
 pub mod convolution;
+pub mod dense;
 pub mod depthwise;
 pub mod elementwise;
 pub mod map;
 pub mod tile;
 pub mod window;
+pub mod winograd;
 
 /// The vector unit of this machine that the kernels use.
 pub fn vector_unit() -> &'static str {

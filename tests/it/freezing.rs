@@ -257,7 +257,7 @@ fn a_cache_that_cannot_be_used_costs_time_alone() {
     let expected = measured(&train(&place, &plan, small));
     std::fs::write(place.path("file"), "").unwrap();
     for (cache, told) in [
-        (FeatureCache { dir: place.path("cache"), budget_bytes: 1000 }, "more than `cache.budget` of 1.0 KB"),
+        (FeatureCache { dir: place.path("cache"), budget_bytes: 1000 }, "more than `cache.budget` of 1000 B"),
         (FeatureCache { dir: place.path("file/below"), budget_bytes: u64::MAX }, "is not kept on disk: cannot use"),
     ] {
         let events = train_with(&place, &plan, small, Some(cache));

@@ -34,7 +34,7 @@ pub fn list(rows: &[CacheRow], width: usize) -> String {
     let columns = [
         column("id", Alignment::Left, &|row| row.id.chars().take(ID_CHARS).collect()),
         column("backbone", Alignment::Left, &|row| known(&row.backbone)).shrinking_to(10),
-        column("frozen through", Alignment::Left, &|row| known(&row.cut)).shrinking_to(10),
+        column("frozen to", Alignment::Left, &|row| known(&row.cut)).shrinking_to(10),
         column("images", Alignment::Left, &|row| known(&row.images)),
         column("rows", Alignment::Right, &|row| count_text(row.n_rows)),
         column("size", Alignment::Right, &|row| bytes_text(row.n_bytes)),
@@ -79,7 +79,7 @@ mod tests {
             row("89abcdef01234567", None, false),
         ];
         insta::assert_snapshot!(list(&rows, 80), @r"
-        id        backbone        frozen…hrough  images     rows       size  used (UTC)
+        id        backbone        frozen to      images     rows       size  used (UTC)
         ────────────────────────────────────────────────────────────────────────────────
         951b7c66  effici…t_lite0  blocks…nv_pwl  224×224  25,000  659.2 MiB  11-24 16:00
         01234567  vgg16           blocks…nv_pwl  224×224  25,000  659.2 MiB  now

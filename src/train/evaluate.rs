@@ -98,7 +98,7 @@ impl Evaluation<'_> {
         let reading =
             Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop, cache: None };
         let (split, listing) = &self.plan.listings[0];
-        let Completion::Done(images) = reading.images(*split, listing)? else { return Ok(Completion::Stopped) };
+        let Completion::Done(images) = reading.images(*split, listing, None)? else { return Ok(Completion::Stopped) };
         let n_split_images = images.len() as u64;
         if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");

@@ -80,7 +80,7 @@ impl Extraction<'_> {
         let reading = Reading { plan: self.plan, resources, events: &self.events, stop: &self.stop, cache: None };
         let mut splits = Vec::new();
         for (split, listing) in &self.plan.listings {
-            match reading.images(*split, listing)? {
+            match reading.images(*split, listing, None)? {
                 Completion::Done(images) => splits.push((*split, images)),
                 Completion::Stopped => return Ok(Completion::Stopped),
             }

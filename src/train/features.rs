@@ -236,7 +236,8 @@ impl Task<'_> {
                 .collect();
             let members: Vec<u32> = missing.iter().map(|(member, _)| *member).collect();
             outcome = self.compute(&members, view, |place, row| {
-                writer.append(&missing[place].1, row)?;
+                let (member, key) = &missing[place];
+                writer.append(key, self.images.is_turned(*member as usize), row)?;
                 n_done += 1;
                 self.events.progress(n_done);
                 Ok(())

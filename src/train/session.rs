@@ -28,7 +28,7 @@ use crate::train::optimizer;
 use crate::train::plan::Plan;
 use crate::train::schedule::StepSchedule;
 use crate::train::splits::Reading;
-use crate::train::step::Trainee;
+use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
 
 /// All that a training needs.
@@ -75,9 +75,11 @@ impl Session<'_> {
     ///
     /// A raised stop flag ends it after the step it is in.
     pub fn train(&self) -> Result<Completion<()>, TrainError> {
-        let Completion::Done(splits) = self.read_splits()? else { return Ok(Completion::Stopped) };
         let network = network::build(self.plan, self.device)?;
         self.refuse_other_weights(&network)?;
+        let Completion::Done(splits) = self.read_splits(network.trainee.frame())? else {
+            return Ok(Completion::Stopped);
+        };
         self.events.send(Event::Model(self.model_facts(&network)));
         self.send_bill(&splits);
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
@@ -103,10 +105,10 @@ impl Session<'_> {
         }
     }
 
-    fn read_splits(&self) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
+    fn read_splits(&self, frame: &Frame) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
         let mut splits = Vec::new();
         for (split, listing) in &self.plan.listings {
-            match self.reading().images(*split, listing)? {
+            match self.reading().images(*split, listing, Some(frame))? {
                 Completion::Done(images) => splits.push((*split, images)),
                 Completion::Stopped => return Ok(Completion::Stopped),
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::data::batching::Batching;
 use crate::data::duplicates::{self, Pairs, SharedImages};
+use crate::data::feature_cache::rows::Rows;
 use crate::data::feature_cache::{CacheError, FeatureCache};
 use crate::data::images::{Images, ReadError, ReadSettings};
 use crate::data::listing::Listing;
@@ -51,12 +52,24 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
 }
 
 impl Reading<'_> {
-    /// Reads, hashes and decodes every image of a split, and tells which were left out.
-    pub fn images(&self, split: Split, listing: &Listing) -> Result<Completion<Images>, TrainError> {
+    /// Reads, hashes and decodes every image of a split, and tells which were left out. With a network, images are not
+    /// decoded whose features are on disk.
+    pub fn images(
+        &self,
+        split: Split,
+        listing: &Listing,
+        frame: Option<&Frame>,
+    ) -> Result<Completion<Images>, TrainError> {
         let settings = read_settings(self.plan, &self.resources);
         self.warn_of_other_files(split, listing);
         let read = self.events.phase(Phase::Index(split), listing.images.len() as u64, || {
-            Images::read(split, listing, &settings, self.stop, &|n_done| self.events.progress(n_done))
+            let kept = frame.and_then(|frame| self.kept_rows(split, listing, frame));
+            let known = |hash: &blake3::Hash| {
+                let rows = kept.as_ref()?;
+                rows.find(hash.as_bytes()).map(|place| rows.is_turned(place))
+            };
+            let progress = |n_done| self.events.progress(n_done);
+            Images::read_knowing(split, listing, &settings, self.stop, &progress, &known)
         });
         match read {
             Ok(images) => {
@@ -72,6 +85,16 @@ impl Reading<'_> {
                 Err(TrainError::Data { split, source })
             }
         }
+    }
+
+    /// The rows on disk that are found by an image's content alone. What is wrong with them is told when they are used.
+    fn kept_rows(&self, split: Split, listing: &Listing, frame: &Frame) -> Option<Rows> {
+        let n_images = listing.images.len() as u64;
+        let keeping = keeping::decide(self.plan, split, n_images, self.resources, self.cache);
+        let is_for_content =
+            matches!(keeping, Keeping::OnDisk { .. }) && !keeping::augment_of(&self.plan.spec, split).draws();
+        let cache = self.cache.filter(|_| is_for_content)?;
+        Rows::open(cache, &keeping::facts(self.plan, split, frame)).ok()
     }
 
     /// The error's text names one file; the record names the first thousand.

@@ -105,6 +105,11 @@ impl Rows {
         self.places.get(key).copied()
     }
 
+    /// Whether a row's image is stored turned or mirrored and says so.
+    pub fn is_turned(&self, place: Place) -> bool {
+        self.shards[place.shard as usize].entries[place.row as usize].is_turned
+    }
+
     /// Shards that cannot be used; the next writer deletes them.
     pub fn damaged(&self) -> &[PathBuf] {
         &self.damaged
@@ -180,17 +185,17 @@ impl Rows {
 
 impl RowWriter {
     /// Adds a row.
-    pub fn append(&mut self, key: &RowKey, values: &[f32]) -> Result<(), CacheError> {
+    pub fn append(&mut self, key: &RowKey, is_turned: bool, values: &[f32]) -> Result<(), CacheError> {
         let at = || CacheError::at(&self.folder);
         let mut shard = match self.shard.take() {
             Some(shard) => shard,
             None => shard::Writer::begin(&self.folder, self.row_bytes).map_err(at())?,
         };
         let appended = match self.precision {
-            Precision::F32 => shard.append(key, bytemuck::cast_slice(values)),
+            Precision::F32 => shard.append(key, is_turned, bytemuck::cast_slice(values)),
             Precision::F16 => {
                 let halves: Vec<f16> = values.iter().map(|value| f16::from_f32(*value)).collect();
-                shard.append(key, bytemuck::cast_slice(&halves))
+                shard.append(key, is_turned, bytemuck::cast_slice(&halves))
             }
         };
         appended.map_err(at())?;

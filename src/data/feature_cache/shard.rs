@@ -3,7 +3,7 @@
 //! ```text
 //! "xprows01"  row size, u64
 //! rows
-//! for each row: key, 32 bytes; xxh3 of the row, u64
+//! for each row: key, 32 bytes; xxh3 of the row, u64; 1 where its image is turned, else 0, u64
 //! number of rows, u64; xxh3 of the index, u64; "xprowend"
 //! ```
 //!
@@ -22,7 +22,7 @@ const HEAD: &[u8; 8] = b"xprows01";
 const TAIL: &[u8; 8] = b"xprowend";
 const HEAD_BYTES: u64 = 16;
 const TAIL_BYTES: u64 = 24;
-const ENTRY_BYTES: u64 = 40;
+const ENTRY_BYTES: u64 = 48;
 const ENDING: &str = "rows";
 
 /// What names partial files, which nobody reads.
@@ -34,11 +34,12 @@ const FULL_BYTES: u64 = 64 << 20;
 /// What a row was computed from.
 pub type RowKey = [u8; 32];
 
-/// A row's key and checksum.
+/// A row's key and checksum, and whether its image is stored turned or mirrored and says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub key: RowKey,
     pub checksum: u64,
+    pub is_turned: bool,
 }
 
 /// A whole shard, its index checked.
@@ -84,7 +85,8 @@ impl Shard {
         }
         let entry = |bytes: &[u8]| Entry {
             key: bytes[..32].try_into().expect("so long is a key"),
-            checksum: u64_of(&bytes[32..]),
+            checksum: u64_of(&bytes[32..40]),
+            is_turned: u64_of(&bytes[40..]) != 0,
         };
         let entries = index.chunks_exact(ENTRY_BYTES as usize).map(entry).collect();
         Ok(Self { path: path.to_owned(), file, row_bytes, entries })
@@ -123,11 +125,12 @@ impl Writer {
         Ok(Self { file, row_bytes, index: Vec::new(), n_rows: 0 })
     }
 
-    pub fn append(&mut self, key: &RowKey, bytes: &[u8]) -> io::Result<()> {
+    pub fn append(&mut self, key: &RowKey, is_turned: bool, bytes: &[u8]) -> io::Result<()> {
         assert_eq!(bytes.len(), self.row_bytes);
         self.file.write_all(bytes)?;
         self.index.extend_from_slice(key);
         self.index.extend_from_slice(&xxh3_64(bytes).to_le_bytes());
+        self.index.extend_from_slice(&u64::from(is_turned).to_le_bytes());
         self.n_rows += 1;
         Ok(())
     }

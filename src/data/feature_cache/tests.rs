@@ -35,7 +35,7 @@ fn row(n: u8) -> Vec<f32> {
 fn add(rows: &mut Rows, numbers: std::ops::Range<u8>) {
     let mut writer = rows.writer(&StopFlag::default(), || panic!("nobody else writes")).unwrap();
     for n in numbers {
-        writer.append(&key(n), &row(n)).unwrap();
+        writer.append(&key(n), n % 2 == 1, &row(n)).unwrap();
     }
     writer.finish().unwrap();
     rows.look_again().unwrap();
@@ -68,6 +68,7 @@ fn rows_come_back_in_another_process_to_the_bit() {
     let rows = Rows::open(&cache, &facts(Precision::F32)).unwrap();
     for n in 0..5 {
         assert_eq!(read(&rows, n).unwrap(), Some(row(n)));
+        assert_eq!(rows.is_turned(rows.find(&key(n)).unwrap()), n % 2 == 1);
     }
     assert_eq!(read(&rows, 5).unwrap(), None);
     let [entry] = &cache.entries().unwrap()[..] else { panic!("one folder") };
@@ -157,7 +158,7 @@ fn one_writes_at_a_time_and_the_next_finds_what_it_wrote() {
     let cache = cache(dir.path());
     let mut first = Rows::open(&cache, &facts(Precision::F32)).unwrap();
     let mut writer = first.writer(&StopFlag::default(), || panic!("nobody else writes")).unwrap();
-    writer.append(&key(1), &row(1)).unwrap();
+    writer.append(&key(1), true, &row(1)).unwrap();
     let (told, waits) = std::sync::mpsc::channel();
     let second = std::thread::spawn(move || {
         let mut rows = Rows::open(&cache, &facts(Precision::F32)).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backbones;
+mod cache;
 mod cli_augment;
 mod cli_check;
 mod cli_init;

@@ -7,6 +7,7 @@ pub mod cache;
 pub mod compare;
 pub mod curve;
 pub mod detail;
+pub mod freezing;
 pub mod json;
 pub mod list;
 pub mod number;

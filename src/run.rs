@@ -6,6 +6,7 @@ pub mod bill;
 pub mod detail;
 pub mod draw;
 pub mod event;
+pub mod freezing;
 pub mod id;
 pub mod metric;
 pub mod panic;

@@ -9,6 +9,7 @@ use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
+use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -26,6 +27,7 @@ use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
 use crate::train::plan::Plan;
+use crate::train::proof;
 use crate::train::schedule::StepSchedule;
 use crate::train::splits::Reading;
 use crate::train::step::{Frame, Trainee};
@@ -81,12 +83,15 @@ impl Session<'_> {
             return Ok(Completion::Stopped);
         };
         self.events.send(Event::Model(self.model_facts(&network)));
+        let before = self.moment(&network.trainee)?;
+        self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&splits);
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
             return Ok(Completion::Stopped);
         };
+        self.prove(&before, &trained)?;
         let tensors = network::named_tensors(self.plan, &trained);
         self.events.send(Event::Trained(TrainedFacts {
             frozen_hash: network::hash(&tensors.frozen),
@@ -123,6 +128,24 @@ impl Session<'_> {
         self.refuse_other_data(&facts)?;
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
+    }
+
+    fn moment(&self, trainee: &Trainee) -> Result<Moment, TrainError> {
+        proof::moment(self.plan, trainee).map_err(|error| TrainError::Engine(error.to_string()))
+    }
+
+    /// Freezing is proved, not assumed. Where the run goes on, `before` is what it began with all the same: it is built
+    /// from the weights and the seed.
+    fn prove(&self, before: &Moment, trained: &Trainee) -> Result<(), TrainError> {
+        let after = self.moment(trained)?;
+        let breach = Proof::of(before, &after).breach();
+        self.events.send(Event::TensorsAfter(after));
+        match breach {
+            None => Ok(()),
+            Some(Breach::FrozenMoved(moved)) => Err(TrainError::FrozenMoved { moved }),
+            Some(Breach::ProbeMoved) => Err(TrainError::ProbeMoved),
+            Some(Breach::NothingMoved) => Err(TrainError::NothingMoved),
+        }
     }
 
     fn send_bill(&self, splits: &[(Split, Images)]) {

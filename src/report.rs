@@ -13,6 +13,7 @@ pub mod list;
 pub mod number;
 pub mod plot;
 pub mod predictions;
+pub mod repeat;
 #[cfg(test)]
 mod sample;
 pub(crate) mod table;

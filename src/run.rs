@@ -10,6 +10,7 @@ pub mod freezing;
 pub mod id;
 pub mod metric;
 pub mod panic;
+pub mod repeat;
 pub mod stop;
 pub mod summary;
 pub mod system;

@@ -56,7 +56,7 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error("read the checkpoint of epoch {epoch}: {reason}")]
     Record { epoch: u32, reason: String },
-    #[error("go on: the {} images are not those that the run was trained on", splits.join(" and "))]
+    #[error("train: the {} images are not those that the run was trained on", splits.join(" and "))]
     OtherData { splits: Vec<String> },
     #[error("use the run: it was trained with the weights {trained_with}, and this xp has {here}")]
     OtherWeights { trained_with: String, here: String },

@@ -58,6 +58,11 @@ struct Workspace {
     buffers: Buffers,
 }
 
+/// The vector unit of this machine that frozen layers run on; another may round differently.
+pub fn vector_unit() -> &'static str {
+    xp_kernels::vector_unit()
+}
+
 impl Runner {
     /// Lays out a segment whose norms are folded; `shapes` are its nodes.
     pub fn new(segment: &Segment, shapes: &[NodeShape], n_input_channels: usize) -> Self {

@@ -8,6 +8,7 @@ use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
+use crate::run::detail::RunDetail;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
@@ -45,6 +46,7 @@ pub struct Session<'a> {
     pub cache: Option<FeatureCache>,
     pub events: Events,
     pub stop: StopFlag,
+    pub expected: Inputs,
     /// Where an earlier process got to; `None` for a new run.
     pub resume: Option<ResumePoint>,
 }
@@ -58,10 +60,21 @@ pub struct ResumePoint {
     pub history: EpochValues,
     /// Whether the run had finished before: what is asked for is more than what ended it.
     pub extends: bool,
-    /// The images that the committed epochs were trained on.
+}
+
+/// What a run must be trained on, because it goes on with a record or repeats one; nothing is asked of what is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
     pub data: Option<DataFacts>,
-    /// The weights that the run began with.
     pub weights_hash: Option<String>,
+}
+
+impl Inputs {
+    /// Those of a run.
+    pub fn of(run: &RunDetail) -> Self {
+        let weights_hash = run.model.as_ref().map(|model| model.weights_hash.clone());
+        Self { data: run.data.clone(), weights_hash }
+    }
 }
 
 /// The sources of a training's batches.
@@ -157,7 +170,7 @@ impl Session<'_> {
 
     /// Epochs on other images would not be epochs of the same run.
     fn refuse_other_data(&self, facts: &DataFacts) -> Result<(), TrainError> {
-        match self.resume.as_ref().and_then(|resume| resume.data.as_ref()) {
+        match &self.expected.data {
             Some(before) if before != facts => {
                 let changed = facts.splits.iter().filter(|split| !before.splits.contains(split));
                 Err(TrainError::OtherData { splits: changed.map(|split| split.split.to_string()).collect() })
@@ -167,7 +180,7 @@ impl Session<'_> {
     }
 
     fn refuse_other_weights(&self, network: &Network) -> Result<(), TrainError> {
-        match self.resume.as_ref().and_then(|resume| resume.weights_hash.as_ref()) {
+        match &self.expected.weights_hash {
             Some(before) if *before != network.weights_hash => {
                 Err(TrainError::OtherWeights { trained_with: before.clone(), here: network.weights_hash.clone() })
             }

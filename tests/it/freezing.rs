@@ -46,6 +46,7 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
         cache,
         events: Events::new(sender),
         stop: StopFlag::default(),
+        expected: Default::default(),
         resume: None,
     };
     assert_eq!(session.train().unwrap(), Completion::Done(()));

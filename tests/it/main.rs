@@ -24,6 +24,7 @@ mod notebook;
 mod old_home;
 mod predict;
 mod readme;
+mod rerun;
 mod resume;
 mod schema;
 mod sources;

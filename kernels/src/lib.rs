@@ -11,4 +11,5 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod map;
 pub mod tile;
+pub mod trained;
 pub mod window;

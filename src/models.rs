@@ -18,4 +18,5 @@ pub mod resnet;
 pub mod runner;
 pub mod segment;
 pub mod top;
+pub mod trained_convolution;
 pub mod vgg;

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::models::operation::{Activation, ConvShape, NormShape, Operation, PadShape, Padding};
 use crate::models::parameters::{Parameters, ParametersError, param, tensor};
+use crate::models::trained_convolution;
 
 /// A node; what it holds decides what it does.
 #[derive(Module, Debug)]
@@ -149,7 +150,11 @@ fn norm(shape: &NormShape, parameters: &dyn Parameters, device: &Device) -> Resu
 /// Shape: `[n, n_in, h, w]` → `[n, n_out, h', w']`.
 fn convolved(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let is_pointwise = conv.kernel_size == [1, 1] && conv.stride == [1, 1] && conv.groups == 1;
-    if is_pointwise && input.device().is_autodiff() { as_product(conv, input) } else { conv.forward(input) }
+    match trained_convolution::convolved(conv, &input) {
+        Some(output) => output,
+        None if is_pointwise && input.device().is_autodiff() => as_product(conv, input),
+        None => conv.forward(input),
+    }
 }
 
 /// A pointwise convolution as one matrix product over all pixels of the batch.

@@ -111,8 +111,9 @@ fn gradients_of_a_step_are_torchvisions() {
             let value: f64 = f64::from(loss.clone().into_scalar::<f32>());
             let expected = case[format!("loss_{mode}")].as_f64().unwrap();
             assert!((value - expected).abs() <= 1e-4 * expected, "{name} {mode}: {value}, expected {expected}");
-            // ReLU6 of batch statistics: a value that rounds to the other side of 6 has another gradient.
-            let tolerance = if (name, mode) == ("mobilenet_v2.torch", "train") { 1e-3 } else { 1e-4 };
+            // ReLU6 of batch statistics: a value that rounds to the other side of 0 or 6 has another gradient. PyTorch
+            // itself is 7e-3 away from this reference when its images are channels_last.
+            let tolerance = if (name, mode) == ("mobilenet_v2.torch", "train") { 1e-2 } else { 1e-4 };
             let trained = |operation: &Operation| norms == Norms::Trained || matches!(operation, Operation::Conv(_));
             let nodes = layout.nodes.iter().filter(|node| trained(&node.operation));
             let tensors = nodes.flat_map(|node| node.operation.tensors());

@@ -184,7 +184,7 @@ impl WithSimd for Block<'_> {
             let (offsets, _) = offsets.as_chunks::<TAPS>();
             let (sums, _) = sums.as_chunks_mut::<TAPS>();
             for (sums, offsets) in sums.iter_mut().zip(offsets) {
-                let mut local = *sums;
+                let mut local = [simd.splat_f32s(0.0); TAPS];
                 for (y, gradients) in gradients.chunks_exact(shape.output[1]).enumerate() {
                     let pixels = &pixels[y * phases.pitch..];
                     let pixels: [&[S::f32s]; TAPS] =
@@ -195,7 +195,7 @@ impl WithSimd for Block<'_> {
                         }
                     }
                 }
-                *sums = local;
+                sums.iter_mut().zip(local).for_each(|(sum, of_image)| *sum = simd.add_f32s(*sum, of_image));
             }
         }
         for (channel, kernel) in self.gradient.chunks_exact_mut(n_taps).enumerate() {

@@ -3,9 +3,9 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::tile::{NARROW_ROWS, Sums, VECTORS, WIDE_ROWS};
+use crate::tile::{NARROW_ROWS, VECTORS, WIDE_ROWS};
 use crate::trained::phases::{Grid, Phases};
-use crate::trained::product::{add, load, store, tile};
+use crate::trained::product::{add, add_to, tile, zeros};
 use crate::trained::rows::{Chunk, Rows};
 
 /// Images `[n][channels][h][w]` and the windows on them.
@@ -231,7 +231,7 @@ impl Group<'_> {
 /// A tile: one block of rows, one panel.
 #[inline(always)]
 fn block<S: Simd, const ROWS: usize, const N: usize>(simd: S, rows: &[f32], panel: &[f32], memory: &mut [f32]) {
-    let mut sums: Sums<S, ROWS, N> = load::<S, ROWS, N>(memory);
+    let mut sums = zeros::<S, ROWS, N>(simd);
     add::<S, ROWS, N>(simd, rows, panel, &mut sums);
-    store::<S, ROWS, N>(&sums, memory);
+    add_to::<S, ROWS, N>(simd, &sums, memory);
 }

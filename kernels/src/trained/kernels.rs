@@ -3,10 +3,10 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::tile::{NARROW_ROWS, Sums, VECTORS, WIDE_ROWS};
+use crate::tile::{NARROW_ROWS, VECTORS, WIDE_ROWS};
 use crate::trained::Shape;
 use crate::trained::phases::Phases;
-use crate::trained::product::{add, load, store, tile};
+use crate::trained::product::{add, add_to, tile, zeros};
 
 /// Values of the images that a tile goes over before its sums go back to memory: they should stay in the nearest cache.
 const IMAGE_VALUES: usize = 6 << 10;
@@ -91,7 +91,7 @@ impl Part<'_> {
             for (outputs, sums) in blocks.zip(sums.chunks_exact_mut(shape.n_taps() * ROWS * width)) {
                 let outputs = &outputs[chunk * n * output_len..];
                 for (offset, memory) in phases.offsets.iter().zip(sums.chunks_exact_mut(ROWS * width)) {
-                    let mut sums: Sums<S, ROWS, N> = load::<S, ROWS, N>(memory);
+                    let mut sums = zeros::<S, ROWS, N>(simd);
                     let images = pixels.chunks_exact(phases.len * width).zip(outputs.chunks_exact(output_len));
                     for (pixels, outputs) in images {
                         for (y, outputs) in outputs.chunks_exact(columns * ROWS).take(rows).enumerate() {
@@ -100,7 +100,7 @@ impl Part<'_> {
                             add::<S, ROWS, N>(simd, outputs, pixels, &mut sums);
                         }
                     }
-                    store::<S, ROWS, N>(&sums, memory);
+                    add_to::<S, ROWS, N>(simd, &sums, memory);
                 }
             }
         }

@@ -28,6 +28,12 @@ pub(super) fn tile() -> Tile {
     Arch::new().dispatch(Sizes)
 }
 
+/// Sums of nothing.
+#[inline(always)]
+pub(super) fn zeros<S: Simd, const ROWS: usize, const N: usize>(simd: S) -> Sums<S, ROWS, N> {
+    [[simd.splat_f32s(0.0); N]; ROWS]
+}
+
 /// Adds `rows · panel` to the sums: rows `[k][ROWS]`, panel `[k][VECTORS · lanes]`, of which the first `N` vectors count.
 #[inline(always)]
 pub(super) fn add<S: Simd, const ROWS: usize, const N: usize>(
@@ -52,20 +58,16 @@ pub(super) fn add<S: Simd, const ROWS: usize, const N: usize>(
     *sums = local;
 }
 
-/// The sums that lie in memory as `[ROWS][VECTORS · lanes]`.
+/// Adds the sums to those that lie in memory as `[ROWS][VECTORS · lanes]`.
+///
+/// Long sums are sums of shorter ones so: their rounding errors grow less.
 #[inline(always)]
-pub(super) fn load<S: Simd, const ROWS: usize, const N: usize>(memory: &[f32]) -> Sums<S, ROWS, N> {
-    let (vectors, _) = S::as_simd_f32s(memory);
-    let (rows, _) = vectors.as_chunks::<VECTORS>();
-    let rows = &rows[..ROWS];
-    std::array::from_fn(|row| std::array::from_fn(|i| rows[row][i]))
-}
-
-#[inline(always)]
-pub(super) fn store<S: Simd, const ROWS: usize, const N: usize>(sums: &Sums<S, ROWS, N>, memory: &mut [f32]) {
+pub(super) fn add_to<S: Simd, const ROWS: usize, const N: usize>(simd: S, sums: &Sums<S, ROWS, N>, memory: &mut [f32]) {
     let (vectors, _) = S::as_mut_simd_f32s(memory);
     let (rows, _) = vectors.as_chunks_mut::<VECTORS>();
     for (row, sums) in rows[..ROWS].iter_mut().zip(sums) {
-        row[..N].copy_from_slice(sums);
+        for (value, sum) in row.iter_mut().zip(sums) {
+            *value = simd.add_f32s(*value, *sum);
+        }
     }
 }

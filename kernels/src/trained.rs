@@ -12,10 +12,12 @@ mod phases;
 mod planes;
 mod product;
 mod rows;
+mod strip;
 
 use rayon::prelude::*;
 
 use phases::{Grid, Phases};
+use strip::Source;
 
 /// A convolution of a batch: its sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ impl Shape {
 pub fn output(shape: &Shape, input: &[f32], kernel: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     shape.check(Some(input), Some(kernel), None);
     let mut output = vec![0.0; shape.n_output()];
-    let source = images::Source { values: input, n_channels: shape.n_in, grid: shape.forward() };
+    let source = Source { values: input, n_channels: shape.n_in, grid: shape.forward() };
     let target = images::Target { size: shape.output, first: [0, 0], step: 1 };
     let n_taps = shape.n_taps();
     if shape.depthwise {
@@ -117,7 +119,7 @@ pub fn input_gradient(shape: &Shape, kernel: &[f32], output_gradient: &[f32]) ->
     let mut gradient = vec![0.0; shape.n_input()];
     for (first, grid, positions) in shape.backward() {
         let n_taps = shape.n_taps();
-        let source = images::Source { values: output_gradient, n_channels: shape.n_out, grid };
+        let source = Source { values: output_gradient, n_channels: shape.n_out, grid };
         let target = images::Target { size: shape.input, first, step: shape.stride };
         if shape.depthwise {
             let weight = |channel: usize, tap: usize| kernel[channel * n_taps + positions[tap]];

@@ -4,9 +4,10 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::trained::Shape;
-use crate::trained::images::{Source, Target};
+use crate::trained::images::Target;
 use crate::trained::phases::Phases;
 use crate::trained::product::tile;
+use crate::trained::strip::Source;
 
 /// Windows whose sums are in registers at once.
 const WINDOWS: usize = 4;

@@ -11,6 +11,10 @@ use crate::trained::product::{add, add_to, tile, zeros};
 /// Values of the images that a tile goes over before its sums go back to memory: they should stay in the nearest cache.
 const IMAGE_VALUES: usize = 6 << 10;
 
+/// Blocks of output channels times positions of the kernel that a thread takes at once: their sums should stay in the
+/// second cache.
+const MAX_SUMS: usize = 36;
+
 /// Shape: → `[n_out, n_in, kernel, kernel]`.
 pub(super) fn gradient(shape: &Shape, phases: &Phases, input: &[f32], output_gradient: &[f32]) -> Vec<f32> {
     let (tile, n_images) = (tile(), shape.n_images);
@@ -20,7 +24,8 @@ pub(super) fn gradient(shape: &Shape, phases: &Phases, input: &[f32], output_gra
     }
     let pixels = phases.interleaved(input, n_images, shape.n_in, tile.width);
     let outputs = Phases::identity(shape.output).interleaved(output_gradient, n_images, shape.n_out, tile.rows);
-    let blocks = (shape.n_out.div_ceil(tile.rows) / (4 * rayon::current_num_threads())).clamp(1, 4);
+    let blocks = (shape.n_out.div_ceil(tile.rows) / (4 * rayon::current_num_threads()))
+        .clamp(1, MAX_SUMS / shape.n_taps().min(MAX_SUMS));
     let kernel_len = shape.n_in * shape.n_taps();
     let output_len = n_images * shape.output[0] * shape.output[1];
     let parts = gradient.par_chunks_mut(blocks * tile.rows * kernel_len);
@@ -79,25 +84,23 @@ impl Part<'_> {
     fn tile<S: Simd, const ROWS: usize, const N: usize>(&self, simd: S, pixels: &[f32], sums: &mut [f32]) {
         let width = VECTORS * S::F32_LANES;
         let Self { shape, phases, .. } = self;
-        let [rows, columns] = if phases.pitch == shape.output[1] && phases.in_place {
-            [1, shape.output[0] * shape.output[1]]
-        } else {
-            shape.output
+        let [rows, columns] = shape.output;
+        // Images that follow each other without a gap are one.
+        let (rows, columns, image) = match phases.is_flat(columns) {
+            true => (1, IMAGE_VALUES / width, IMAGE_VALUES / width),
+            false => (rows, columns, phases.len),
         };
-        let n = (IMAGE_VALUES / (phases.len * width)).max(1);
-        let output_len = shape.output[0] * shape.output[1] * ROWS;
-        for (chunk, pixels) in pixels.chunks(n * phases.len * width).enumerate() {
+        let n = (IMAGE_VALUES / (image * width)).max(1);
+        for (chunk, pixels) in pixels.chunks(n * image * width).enumerate() {
             let blocks = self.outputs.chunks_exact(self.block_len::<ROWS>());
             for (outputs, sums) in blocks.zip(sums.chunks_exact_mut(shape.n_taps() * ROWS * width)) {
-                let outputs = &outputs[chunk * n * output_len..];
+                let outputs = &outputs[chunk * n * rows * columns * ROWS..];
                 for (offset, memory) in phases.offsets.iter().zip(sums.chunks_exact_mut(ROWS * width)) {
                     let mut sums = zeros::<S, ROWS, N>(simd);
-                    let images = pixels.chunks_exact(phases.len * width).zip(outputs.chunks_exact(output_len));
-                    for (pixels, outputs) in images {
-                        for (y, outputs) in outputs.chunks_exact(columns * ROWS).take(rows).enumerate() {
-                            let start = (y * phases.pitch + offset) * width;
-                            let pixels = &pixels[start..start + columns * width];
-                            add::<S, ROWS, N>(simd, outputs, pixels, &mut sums);
+                    for (pixels, outputs) in pixels.chunks(image * width).zip(outputs.chunks(rows * columns * ROWS)) {
+                        for (y, outputs) in outputs.chunks(columns * ROWS).enumerate() {
+                            let pixels = &pixels[(y * phases.pitch + offset) * width..];
+                            add::<S, ROWS, N>(simd, outputs, &pixels[..outputs.len() / ROWS * width], &mut sums);
                         }
                     }
                     add_to::<S, ROWS, N>(simd, &sums, memory);

@@ -22,6 +22,8 @@ pub(super) struct Phases {
     pub pitch: usize,
     /// From a window to each of its pixels.
     pub offsets: Vec<usize>,
+    /// Rows of a phase that a row of windows reads besides its own.
+    pub reach: usize,
     pub lines: Vec<Line>,
     /// The plane is the map as it is.
     pub in_place: bool,
@@ -35,6 +37,8 @@ pub(super) struct Line {
     pub step: usize,
     pub to: usize,
     pub len: usize,
+    /// In its phase.
+    pub row: usize,
 }
 
 impl Phases {
@@ -63,15 +67,21 @@ impl Phases {
                 let from_y = (first_y + (row * step + y) as isize) as usize;
                 let from_x = (first_x + (before * step + x) as isize) as usize;
                 let to = phase(y, x) + row * pitch + before;
-                lines.push(Line { from: from_y * size[1] + from_x, step, to, len: columns });
+                lines.push(Line { from: from_y * size[1] + from_x, step, to, len: columns, row });
             }
         }
         let in_place = step == 1 && first_y == 0 && first_x == 0 && [height, pitch] == size;
         if in_place {
-            lines = vec![Line { from: 0, step: 1, to: 0, len: size[0] * size[1] }];
+            lines = vec![Line { from: 0, step: 1, to: 0, len: size[0] * size[1], row: 0 }];
         }
         let offsets = grid.taps.iter().map(offset).collect();
-        Self { len: n_y * n_x * height * pitch, pitch, offsets, lines, in_place }
+        let reach = height - output[0];
+        Self { len: n_y * n_x * height * pitch, pitch, offsets, reach, lines, in_place }
+    }
+
+    /// Whether rows of so many windows follow each other without a gap.
+    pub fn is_flat(&self, columns: usize) -> bool {
+        self.in_place && self.pitch == columns
     }
 }
 

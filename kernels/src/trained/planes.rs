@@ -21,8 +21,8 @@ impl Phases {
     /// A plane that is the map as it is.
     pub fn identity(size: [usize; 2]) -> Self {
         let len = size[0] * size[1];
-        let lines = vec![Line { from: 0, step: 1, to: 0, len }];
-        Self { len, pitch: size[1], offsets: vec![0], lines, in_place: true }
+        let lines = vec![Line { from: 0, step: 1, to: 0, len, row: 0 }];
+        Self { len, pitch: size[1], offsets: vec![0], reach: 0, lines, in_place: true }
     }
 
     /// Writes the planes of up to `width` channels as `[pixels][width]`; what is no pixel of the map stays as it is.

@@ -13,6 +13,7 @@ mod planes;
 mod product;
 mod rows;
 mod strip;
+mod winograd;
 
 use rayon::prelude::*;
 
@@ -49,6 +50,12 @@ impl Shape {
     /// Values of the kernel `[n_out, n_in, kernel, kernel]`, or `[n_out, 1, kernel, kernel]` of a depthwise one.
     pub fn n_kernel(&self) -> usize {
         self.n_out * self.n_read() * self.n_taps()
+    }
+
+    /// Whether [`winograd`] is worth its transforms, for maps of this size.
+    fn is_winograd(&self, output: [usize; 2]) -> bool {
+        let is_wide = self.n_in.min(self.n_out) >= 32 && self.before.iter().all(|before| *before < 3);
+        !self.depthwise && self.kernel == 3 && self.stride == 1 && is_wide && winograd::saves(output)
     }
 
     /// Input channels that an output channel sees.
@@ -99,6 +106,14 @@ impl Shape {
 pub fn output(shape: &Shape, input: &[f32], kernel: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
     shape.check(Some(input), Some(kernel), None);
     let mut output = vec![0.0; shape.n_output()];
+    if shape.is_winograd(shape.output) {
+        let Shape { n_in, n_out, before, .. } = *shape;
+        let (input_size, output_size) = (shape.input, shape.output);
+        let sizes = winograd::Sizes { n_rows: n_out, n_channels: n_in, input: input_size, output: output_size, before };
+        let weight = |row, channel, tap| kernel[(row * n_in + channel) * 9 + tap];
+        winograd::product(shape.n_images, sizes, weight, input, bias, &mut output);
+        return output;
+    }
     let source = Source { values: input, n_channels: shape.n_in, grid: shape.forward() };
     let target = images::Target { size: shape.output, first: [0, 0], step: 1 };
     let n_taps = shape.n_taps();
@@ -117,6 +132,14 @@ pub fn output(shape: &Shape, input: &[f32], kernel: &[f32], bias: Option<&[f32]>
 pub fn input_gradient(shape: &Shape, kernel: &[f32], output_gradient: &[f32]) -> Vec<f32> {
     shape.check(None, Some(kernel), Some(output_gradient));
     let mut gradient = vec![0.0; shape.n_input()];
+    if shape.is_winograd(shape.input) {
+        let Shape { n_in, n_out, .. } = *shape;
+        let (input, output, before) = (shape.output, shape.input, shape.before.map(|before| 2 - before));
+        let sizes = winograd::Sizes { n_rows: n_in, n_channels: n_out, input, output, before };
+        let weight = |row, channel, tap| kernel[(channel * n_in + row) * 9 + 8 - tap];
+        winograd::product(shape.n_images, sizes, weight, output_gradient, None, &mut gradient);
+        return gradient;
+    }
     for (first, grid, positions) in shape.backward() {
         let n_taps = shape.n_taps();
         let source = Source { values: output_gradient, n_channels: shape.n_out, grid };

@@ -11,7 +11,7 @@ use xp::models::runner::Runner;
 use xp::models::segment::{Norms, Segment};
 use xp::spec::schema::model::BackboneName;
 
-use crate::support::golden::{agrees, drawn, gradients_agree};
+use crate::support::golden::{agrees_within, drawn, gradients_agree};
 
 const GOLDEN: &str = include_str!("../fixtures/backbone_golden.json");
 
@@ -73,8 +73,11 @@ fn features_are_those_of_keras_torchvision_and_timm() {
         let values: Vec<f32> = images.clone().into_data().try_into_vec().unwrap();
         let (features, [n_channels, height, width]) = runner.forward(&values, [c, h, w]);
         let features = TensorData::new(features, [n, n_channels, height, width]);
-        agrees(name, network.forward(images), &case["features"]);
-        agrees(name, Tensor::<4>::from_data(features, &Device::flex()), &case["features"]);
+        // Its many random layers amplify rounding: PyTorch itself is 1.3e-4 away from this reference when its images are
+        // channels_last, and 1.0e-4 with 64-bit numbers.
+        let tolerance = if name == "efficientnet_lite4.torch" { 3e-4 } else { 1e-4 };
+        agrees_within(tolerance, name, network.forward(images), &case["features"]);
+        agrees_within(tolerance, name, Tensor::<4>::from_data(features, &Device::flex()), &case["features"]);
     }
 }
 

@@ -110,6 +110,7 @@ impl<F: Fn(usize, usize, usize) -> f32> Transform<'_, F> {
             }
             let (chunk, n) = chunk(channel, n_channels);
             let start = (chunk * n_blocks + block * n + channel - chunk) * ROWS;
+            #[expect(clippy::needless_range_loop, reason = "a row of columns")]
             for y in 0..4 {
                 let places = four_of(&lines[0][y], &lines[1][y], &lines[2][y]);
                 for (x, values) in places.iter().enumerate() {
@@ -257,6 +258,7 @@ fn input<S: Simd>(simd: S, windows: &[f32], panels: &mut [f32], stride: usize) {
     let (windows, _) = S::as_simd_f32s(windows);
     for i in 0..VECTORS {
         let mut lines = [[simd.splat_f32s(0.0); 4]; 4];
+        #[expect(clippy::needless_range_loop, reason = "a column of rows")]
         for x in 0..4 {
             let [a, b, c, d] = [0, 4, 8, 12].map(|y| windows[(y + x) * VECTORS + i]);
             let column = spread(simd, a, b, c, d);

@@ -110,9 +110,9 @@ impl<F: Fn(usize, usize, usize) -> f32> Transform<'_, F> {
             }
             let (chunk, n) = chunk(channel, n_channels);
             let start = (chunk * n_blocks + block * n + channel - chunk) * ROWS;
-            #[expect(clippy::needless_range_loop, reason = "a row of columns")]
-            for y in 0..4 {
-                let places = four_of(&lines[0][y], &lines[1][y], &lines[2][y]);
+            let [above, middle, below] = &lines;
+            for (y, above) in above.iter().enumerate() {
+                let places = four_of(above, &middle[y], &below[y]);
                 for (x, values) in places.iter().enumerate() {
                     let start = (y * 4 + x) * n_channels * n_blocks * ROWS + start;
                     self.weights[start..start + ROWS].copy_from_slice(values);
@@ -257,15 +257,14 @@ fn products<S: Simd, const ROWS: usize>(
 fn input<S: Simd>(simd: S, windows: &[f32], panels: &mut [f32], stride: usize) {
     let (windows, _) = S::as_simd_f32s(windows);
     for i in 0..VECTORS {
-        let mut lines = [[simd.splat_f32s(0.0); 4]; 4];
-        #[expect(clippy::needless_range_loop, reason = "a column of rows")]
-        for x in 0..4 {
+        let mut columns = [[simd.splat_f32s(0.0); 4]; 4];
+        for (x, column) in columns.iter_mut().enumerate() {
             let [a, b, c, d] = [0, 4, 8, 12].map(|y| windows[(y + x) * VECTORS + i]);
-            let column = spread(simd, a, b, c, d);
-            (0..4).for_each(|y| lines[y][x] = column[y]);
+            *column = spread(simd, a, b, c, d);
         }
-        for (y, [a, b, c, d]) in lines.into_iter().enumerate() {
-            let line = spread(simd, a, b, c, d);
+        let [first, second, third, fourth] = columns;
+        for (y, a) in first.into_iter().enumerate() {
+            let line = spread(simd, a, second[y], third[y], fourth[y]);
             for (x, value) in line.into_iter().enumerate() {
                 let start = (y * 4 + x) * stride + i * S::F32_LANES;
                 let (to, _) = S::as_mut_simd_f32s(&mut panels[start..start + S::F32_LANES]);
@@ -286,8 +285,8 @@ fn spread<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> [
 fn output<S: Simd>(simd: S, sums: &[f32], stride: usize, pixels: &mut [f32]) {
     let (pixels, _) = S::as_mut_simd_f32s(pixels);
     for i in 0..VECTORS {
-        let mut lines = [[simd.splat_f32s(0.0); 4]; 2];
-        for x in 0..4 {
+        let mut columns = [[simd.splat_f32s(0.0); 2]; 4];
+        for (x, both) in columns.iter_mut().enumerate() {
             let mut column = [simd.splat_f32s(0.0); 4];
             for (y, value) in column.iter_mut().enumerate() {
                 let start = (y * 4 + x) * stride + i * S::F32_LANES;
@@ -295,10 +294,11 @@ fn output<S: Simd>(simd: S, sums: &[f32], stride: usize, pixels: &mut [f32]) {
                 *value = vectors[0];
             }
             let [a, b, c, d] = column;
-            [lines[0][x], lines[1][x]] = gather(simd, a, b, c, d);
+            *both = gather(simd, a, b, c, d);
         }
-        for (y, [a, b, c, d]) in lines.into_iter().enumerate() {
-            let [left, right] = gather(simd, a, b, c, d);
+        let [first, second, third, fourth] = columns;
+        for (y, a) in first.into_iter().enumerate() {
+            let [left, right] = gather(simd, a, second[y], third[y], fourth[y]);
             pixels[(y * 2) * VECTORS + i] = left;
             pixels[(y * 2 + 1) * VECTORS + i] = right;
         }

@@ -12,4 +12,5 @@ pub mod elementwise;
 pub mod map;
 pub mod tile;
 pub mod trained;
+pub mod update;
 pub mod window;

@@ -14,6 +14,7 @@ mod product;
 mod rows;
 mod strip;
 mod winograd;
+mod winograd_kernels;
 
 use rayon::prelude::*;
 
@@ -159,6 +160,10 @@ pub fn input_gradient(shape: &Shape, kernel: &[f32], output_gradient: &[f32]) ->
 /// The gradient of the kernel, summed over the batch: as the kernel.
 pub fn kernel_gradient(shape: &Shape, input: &[f32], output_gradient: &[f32]) -> Vec<f32> {
     shape.check(Some(input), None, Some(output_gradient));
+    // With fewer channels the transforms take as long as they save.
+    if shape.n_in.min(shape.n_out) >= 384 && shape.is_winograd(shape.output) {
+        return winograd_kernels::gradient(shape, input, output_gradient);
+    }
     let phases = Phases::new(&shape.forward());
     if shape.depthwise {
         depthwise::kernel_gradient(shape, &phases, input, output_gradient)

@@ -60,6 +60,17 @@ fn shapes() -> Vec<Shape> {
             }
         }
     }
+    shapes.push(Shape {
+        n_images: 3,
+        n_in: 390,
+        n_out: 387,
+        input: [5, 4],
+        output: [5, 4],
+        kernel: 3,
+        stride: 1,
+        before: [1, 1],
+        depthwise: false,
+    });
     assert!(shapes.len() > 70);
     shapes
 }

@@ -5,6 +5,9 @@
 //! What an output value is depends on the weights, on its input pixels and on the machine's vector unit alone: the order
 //! of the additions is fixed by input channel and position in the kernel, never by the size of a map, of a batch, or by
 //! the number of threads.
+//!
+//! What changes while it trains has modules of its own: [`trained`] for convolutions of batches and their gradients,
+//! [`update`] for optimizers.
 
 pub mod convolution;
 pub mod depthwise;

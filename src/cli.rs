@@ -1,6 +1,7 @@
 //! The command line: the only layer that parses flags, prints and picks exit codes.
 
 mod augment;
+mod cache;
 mod check;
 mod compare;
 mod completions;
@@ -64,6 +65,7 @@ enum Command {
     Augment(augment::AugmentArgs),
     Check(check::CheckArgs),
     Weights(weights::WeightsArgs),
+    Cache(cache::CacheArgs),
     Init(init::InitArgs),
     Schema(schema::SchemaArgs),
     Doctor(doctor::DoctorArgs),
@@ -95,6 +97,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Summary(args) => summary::summary(args, context),
         Command::Augment(args) => augment::augment(args),
         Command::Check(args) => check::check(args),
+        Command::Cache(args) => cache::cache(args, context),
         Command::Weights(args) => weights::weights(args),
         Command::Init(args) => init::init(args),
         Command::Schema(args) => schema::schema(args),

@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batching;
 pub mod decode;
 pub mod duplicates;
+pub mod feature_cache;
 pub mod features;
 pub mod folder;
 pub mod idx;

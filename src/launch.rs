@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::Runtime;
 
+use crate::data::feature_cache::FeatureCache;
 use crate::launch::commit::now_ms;
 use crate::launch::going_on::GoingOn;
 use crate::launch::keep::Committed;
@@ -271,9 +272,11 @@ fn spawn(
 ) -> Trainer {
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
     let (resources, stop) = (launch.resources, launch.stop.clone());
+    let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
     thread::spawn(move || {
         let _span = span.entered();
-        let session = Session { plan: &plan, device: &device, run_dir: &run_dir, resources, events, stop, resume };
+        let session =
+            Session { plan: &plan, device: &device, run_dir: &run_dir, resources, cache, events, stop, resume };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),
             Err(payload) => Err(panicked(&panic::text(&*payload))),

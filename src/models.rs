@@ -5,6 +5,7 @@
 pub mod backbone;
 pub mod builder;
 pub mod classifier;
+pub mod cost;
 pub mod dropout;
 pub mod efficientnet_lite;
 pub mod freeze;

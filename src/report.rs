@@ -2,6 +2,8 @@
 //!
 //! Prints nothing, reads nothing and writes no file; it knows [`crate::run`] and no other layer.
 
+pub mod bill;
+pub mod cache;
 pub mod compare;
 pub mod curve;
 pub mod detail;

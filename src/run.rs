@@ -2,6 +2,7 @@
 //!
 //! Plain data without I/O, without burn and without a database.
 
+pub mod bill;
 pub mod detail;
 pub mod draw;
 pub mod event;

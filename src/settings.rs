@@ -37,6 +37,11 @@ impl Home {
         self.path.join("runs")
     }
 
+    /// The folder of what frozen layers gave for images.
+    pub fn feature_cache_dir(&self) -> PathBuf {
+        self.path.join("cache").join("features")
+    }
+
     pub fn run_dir(&self, id: &RunId) -> PathBuf {
         self.runs_dir().join(id.as_str())
     }

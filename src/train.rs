@@ -3,6 +3,7 @@
 //! Tells everything through [`channel::Events`]; who listens, and what is stored, is not known here.
 
 pub mod batches;
+pub mod bill;
 pub mod bridge;
 pub mod channel;
 pub mod checkpoint;
@@ -14,6 +15,7 @@ pub mod extract;
 pub mod features;
 pub mod feed;
 pub mod history;
+pub mod keeping;
 pub mod listings;
 pub mod loss;
 pub mod metric;

@@ -73,10 +73,9 @@ impl Convolution {
         &self.bias[..self.n_out]
     }
 
-    /// Writes the output of one image; `output.extent` says its size and a border of at least [`Window::reach`].
+    /// Writes the output of one image; `output.extent` says its size and its border, see [`Window::phases`].
     pub fn run(&self, input: &Map, before: Before, output: &mut Map, scratch: &mut Vec<f32>) {
         let (from, to) = (input.extent, output.extent);
-        assert!(to.border >= self.window.reach(), "what lies behind a row must be the output's border");
         assert_eq!((from.n_channels, to.n_channels), (self.n_in, self.n_out));
         match self.window.in_place(from, before, to) {
             Some(place) => self.dispatch(&input.values[place.start..], from.plane(), &place.offsets, output),

@@ -37,17 +37,20 @@ impl Depthwise {
         &self.bias
     }
 
-    /// Writes the output of one image; `output.extent` says its size and a border of at least [`Window::reach`].
+    /// Writes the output of one image; `output.extent` says its size and its border, see [`Window::phases`].
     pub fn run(&self, input: &Map, before: Before, output: &mut Map, scratch: &mut Vec<f32>) {
         let (from, to) = (input.extent, output.extent);
         assert_eq!([from.n_channels, to.n_channels], [self.bias.len(); 2]);
-        assert!(to.border >= self.window.reach(), "what lies behind a row must be the output's border");
         let place = self.window.in_place(from, before, to);
-        let phases = self.window.phases(to);
+        let phases = match place {
+            Some(_) => None,
+            None => Some(self.window.phases(to)),
+        };
         for channel in 0..to.n_channels {
-            let (input, offsets) = match &place {
-                Some(place) => (&input.values[channel * from.plane() + place.start..], &place.offsets),
-                None => {
+            let (input, offsets) = match (&place, &phases) {
+                (Some(place), _) => (&input.values[channel * from.plane() + place.start..], &place.offsets),
+                (None, None) => unreachable!("a window that is not in place has its phases"),
+                (None, Some(phases)) => {
                     scratch.clear();
                     scratch.resize(phases.plane + SLACK, 0.0);
                     self.window.split(input, channel, before, to, &mut scratch[..phases.plane]);

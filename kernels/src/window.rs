@@ -63,8 +63,10 @@ impl Window {
         })
     }
 
-    /// The plane that [`Window::split`] makes of a channel.
+    /// The plane that [`Window::split`] makes of a channel: where the input does not serve as it is, the output needs a
+    /// border of at least [`Window::reach`].
     pub fn phases(&self, to: Extent) -> Phases {
+        assert!(to.border >= self.reach(), "what lies behind a row must be the output's border");
         let (n_phases, phase_len) = self.phase(to);
         let offset = |y: usize, x: usize| {
             let phase = y % self.stride * n_phases + x % self.stride;

@@ -8,6 +8,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnost
 
 use crate::cli::excerpt::Excerpt;
 use crate::cli::output;
+use crate::data::feature_cache::CacheError;
 use crate::data::images::ImageError;
 use crate::export::ExportError;
 use crate::launch::LaunchError;
@@ -67,6 +68,8 @@ pub(crate) enum Failure {
     NotThere { what: String, hint: String },
     #[error("{what}")]
     Usage { what: String, hint: String },
+    #[error("failed to {what}: cannot {source}")]
+    Cache { what: String, source: CacheError },
     #[error("failed to {what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("failed to find the runs: {} is missing, and {n_runs} folders of runs lie beside it", database.display())]

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::{log, output};
 use crate::launch::{Started, Watcher};
+use crate::report::bill;
 use crate::report::number::{count_text, metric_text};
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SkippedInput};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
@@ -125,6 +126,11 @@ impl Watcher for Progress {
             }
             Event::Data(facts) => self.data(facts),
             Event::Model(facts) => self.model(facts),
+            Event::Bill(bill) => {
+                if let Some(line) = bill::line(bill) {
+                    self.line(&format!("  {line}"));
+                }
+            }
             Event::Skipped(image) => self.skipped(image),
             Event::StoppedEarly { epoch, best_epoch, monitor } => {
                 let best = best_epoch.map_or("never a number".to_owned(), |best| format!("best in epoch {best}"));

@@ -8,15 +8,20 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::data::feature_cache::FeatureCache;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, ParameterCount, count_parameters};
 use crate::models::head::dense_tensors;
 use crate::models::layout::Row;
+use crate::report::bill as report;
 use crate::report::number::count_text;
+use crate::run::bill::Bill;
+use crate::settings::Resources;
 use crate::spec::LoadedSpec;
 use crate::spec::schema::model::{BackboneName, HeadLayer};
 use crate::store::StoreError;
-use crate::train::plan::{plan, plan_network};
+use crate::train::plan::{Plan, plan, plan_network};
+use crate::train::{TrainError, bill, device};
 use crate::weights::registry;
 
 /// Show a network layer by layer: the rows that `frozen_layers` counts.
@@ -27,6 +32,9 @@ pub(crate) struct SummaryArgs {
     /// Replace a value of the spec: --set model.frozen_layers=7.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Also say what the frozen layers cost, how fast they run here, and what of them is kept. Needs a spec.
+    #[arg(long)]
+    cost: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -40,7 +48,7 @@ pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failu
         Some(name) => {
             let layout = backbone::layout(name, registry::default_source(name).form);
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
-            Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None }
+            Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None, cost: None }
         }
         None => of_spec_or_run(args, context)?,
     };
@@ -55,7 +63,14 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
     let path = Path::new(&args.subject);
     if path.is_file() || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
         let plan = plan(&LoadedSpec::read(path, &args.sets)?)?;
-        return Ok(of_network(plan.network, plan.input_chw));
+        let cost = if args.cost { Some(cost(&plan, context)?) } else { None };
+        return Ok(Summary { cost, ..of_network(plan.network, plan.input_chw) });
+    }
+    if args.cost {
+        return Err(Failure::Usage {
+            what: format!("--cost needs a spec file, and {:?} is none", args.subject),
+            hint: "what layers cost in all depends on the images that a spec names".to_owned(),
+        });
     }
     let (store, id) = context.find_run(&args.subject).map_err(|failure| match failure {
         Failure::Store(StoreError::NotFound { query }) => Failure::NotThere {
@@ -77,11 +92,21 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
     Ok(of_network(network, input_chw))
 }
 
+/// What the plan's frozen layers cost; their speed is measured on its device.
+fn cost(plan: &Plan, context: &Context) -> Result<Cost, Failure> {
+    let device = device::open(plan.spec.device)?;
+    let cache = FeatureCache::of_spec(&plan.spec.cache, context.home.feature_cache_dir());
+    let images: Vec<_> = plan.listings.iter().map(|(split, listing)| (*split, listing.images.len() as u64)).collect();
+    let bill = bill::of(plan, &images, Resources::new(None), cache.as_ref());
+    let images_per_s = bill::images_per_s(plan, &device).map_err(TrainError::from)?;
+    Ok(Cost { bill, images_per_s })
+}
+
 fn of_network(network: NetworkPlan, input_chw: [usize; 3]) -> Summary {
     let [_, height, width] = input_chw;
     let rows = network.layout.rows(height, width);
     let title = format!("{} at {height}×{width}", network.layout.name);
-    Summary { title, rows, network: Some(network) }
+    Summary { title, rows, network: Some(network), cost: None }
 }
 
 /// What is printed.
@@ -89,6 +114,13 @@ struct Summary {
     title: String,
     rows: Vec<Row>,
     network: Option<NetworkPlan>,
+    cost: Option<Cost>,
+}
+
+struct Cost {
+    bill: Bill,
+    /// Through the frozen layers.
+    images_per_s: Option<f64>,
 }
 
 impl Summary {
@@ -146,6 +178,9 @@ impl Summary {
                 text += "running statistics are not counted\n";
             }
         }
+        if let Some(Cost { bill, images_per_s }) = &self.cost {
+            text += &report::text(bill, *images_per_s);
+        }
         text
     }
 
@@ -170,6 +205,11 @@ impl Summary {
             "parameters": count.map(|count| count.total),
             "trained_parameters": count.map(|count| count.trained),
             "frozen_parameters": count.map(ParameterCount::frozen),
+            "cost": self.cost.as_ref().map(|Cost { bill, images_per_s }| json!({
+                "bill": bill,
+                "frozen_share": bill.frozen_share(),
+                "images_per_second": images_per_s,
+            })),
         })
     }
 }

@@ -56,6 +56,7 @@ impl Transform {
     /// `pass` over the images counts from 1; `sample` is the image's index in its split. Every quantity is drawn for itself, so that
     /// asking for one more leaves the others as they were.
     pub fn draw(augment: &Augment, seed: u64, pass: u32, sample: u64) -> Self {
+        let pass = augment.drawn_pass(pass);
         let unit = |purpose| Draws::at(Address { seed, epoch: pass, sample, purpose, name: "" }).unit();
         let within = |purpose, lowest: f64, highest: f64| lowest + (highest - lowest) * unit(purpose);
         let either_way = |purpose, most: f64| if most > 0.0 { within(purpose, -most, most) } else { 0.0 };

@@ -142,8 +142,7 @@ pub struct Images {
     /// Resized pixels of the images that fit in memory.
     cached: Vec<Option<Box<[u8]>>>,
     skipped: Vec<SkippedInput>,
-    n_turned: u64,
-    turned_example: Option<PathBuf>,
+    is_turned: Vec<bool>,
 }
 
 impl Images {
@@ -187,12 +186,17 @@ impl Images {
 
     /// Used images that are stored turned or mirrored and say so, whether or not that was heeded.
     pub fn n_turned(&self) -> u64 {
-        self.n_turned
+        self.is_turned.iter().filter(|is_turned| **is_turned).count() as u64
+    }
+
+    /// Whether an image is one of them.
+    pub fn is_turned(&self, index: usize) -> bool {
+        self.is_turned[index]
     }
 
     /// The first of them, relative to the split's folder.
-    pub fn turned_example(&self) -> Option<&Path> {
-        self.turned_example.as_deref()
+    pub fn turned_example(&self) -> Option<Cow<'_, Path>> {
+        self.is_turned.iter().position(|is_turned| *is_turned).map(|index| self.name(index))
     }
 
     pub fn shape(&self) -> SampleShape {

@@ -62,7 +62,7 @@ impl<'a> Committer<'a> {
     /// Records an event; returns the epoch's points when this completed one.
     pub async fn take(&mut self, event: Event) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {
         match event {
-            Event::PhaseStarted { .. } | Event::Progress { .. } | Event::PhaseEnded => {}
+            Event::PhaseStarted { .. } | Event::Progress { .. } | Event::PhaseEnded | Event::Bill(_) => {}
             Event::Skipped(input) | Event::Shared(input) => {
                 self.skipped.push(input);
                 if self.skipped.len() >= SKIPPED_GROUP {

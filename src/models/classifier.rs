@@ -88,8 +88,16 @@ impl Prefix {
         }
     }
 
+    /// What computes its output, as far as that can matter to the last bit.
+    pub fn kernel(&self) -> String {
+        match self {
+            Self::Runner(_) => format!("cpu, {}", xp_kernels::vector_unit()),
+            Self::Nodes { .. } => "burn".to_owned(),
+        }
+    }
+
     /// Its tensors by name, as they run.
-    fn tensors(&self) -> Vec<(String, TensorData)> {
+    pub fn tensors(&self) -> Vec<(String, TensorData)> {
         match self {
             Self::Runner(runner) => runner.tensors(),
             Self::Nodes { segment, shapes } => segment.tensors(shapes).flat_map(|(_, tensors)| tensors).collect(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use burn::tensor::{DType, TensorData};
 use rayon::prelude::*;
-use xp_kernels::convolution::Convolution;
+use xp_kernels::dense::{Buffers, Dense};
 use xp_kernels::depthwise::Depthwise;
 use xp_kernels::elementwise;
 use xp_kernels::map::{Extent, Map};
@@ -40,7 +40,7 @@ struct Step {
 /// The tensors of an operation as they are used.
 #[derive(Clone, Debug)]
 enum Work {
-    Convolution(Convolution),
+    Dense(Box<Dense>),
     Depthwise(Depthwise),
     /// A norm that no convolution stands before.
     Scale {
@@ -55,7 +55,7 @@ enum Work {
 #[derive(Default)]
 struct Workspace {
     free: Vec<Vec<f32>>,
-    scratch: Vec<f32>,
+    buffers: Buffers,
 }
 
 impl Runner {
@@ -141,7 +141,7 @@ impl Runner {
                 let window = window(conv);
                 let is_in_place = conv.stride == 1 && conv.padding != Padding::Valid;
                 widen([from.height, from.width], if is_in_place { window.reach().div_ceil(2) } else { 0 });
-                widen([height, width], window.reach());
+                widen([height, width], if is_in_place { 0 } else { window.reach() });
             }
             widen([height, width], 0);
             extents.push(Extent { n_channels, height, width, border: 0 });
@@ -185,14 +185,14 @@ impl Step {
         let mut output = Map::new(extent, workspace.buffer());
         let from = input.extent;
         match (&self.operation, &self.work) {
-            (Operation::Conv(conv), Work::Convolution(convolution)) => {
-                convolution.run(input, before(conv, from, extent), &mut output, &mut workspace.scratch);
+            (Operation::Conv(conv), Work::Dense(dense)) => {
+                dense.run(input, before(conv, from, extent), &mut output, &mut workspace.buffers);
             }
             (Operation::Conv(conv), Work::Depthwise(depthwise)) => {
-                depthwise.run(input, before(conv, from, extent), &mut output, &mut workspace.scratch);
+                depthwise.run(input, before(conv, from, extent), &mut output, &mut workspace.buffers.scratch);
             }
             (Operation::MaxPool(pool), _) => {
-                elementwise::max_pool(input, pool.window, pool.stride, &mut output, &mut workspace.scratch);
+                elementwise::max_pool(input, pool.window, pool.stride, &mut output, &mut workspace.buffers.scratch);
             }
             (Operation::Pad(pad), _) => {
                 elementwise::pad(input, &mut output, [pad.amounts(from.height).0, pad.amounts(from.width).0]);
@@ -216,7 +216,7 @@ impl Step {
         match (&self.operation, &self.work) {
             (Operation::Conv(conv), work) => {
                 let (kernel, bias) = match work {
-                    Work::Convolution(convolution) => (convolution.kernel(), convolution.bias()),
+                    Work::Dense(dense) => (dense.kernel(), dense.bias()),
                     Work::Depthwise(depthwise) => (depthwise.kernel().to_vec(), depthwise.bias()),
                     _ => unreachable!("a convolution has its tensors"),
                 };
@@ -249,7 +249,7 @@ fn work(operation: &Operation, tensors: Vec<Vec<f32>>, clamp: Clamp) -> Work {
             if conv.depthwise {
                 Work::Depthwise(Depthwise::new(kernel, bias, window(conv), clamp))
             } else {
-                Work::Convolution(Convolution::new(kernel, bias, conv.n_in, window(conv), clamp))
+                Work::Dense(Box::new(Dense::new(kernel, bias, conv.n_in, window(conv), clamp)))
             }
         }
         (Operation::Norm(norm), [scale, shift, mean, variance]) => scaling(norm, [scale, shift, mean, variance]),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::bill::Bill;
 use crate::run::metric::{MetricKey, Point, Split};
 
 /// A stretch of work that takes long enough to show progress for.
@@ -96,6 +97,8 @@ pub enum Event {
     PhaseEnded,
     Data(DataFacts),
     Model(ModelFacts),
+    /// What the frozen layers will cost.
+    Bill(Bill),
     Skipped(SkippedInput),
     /// An image that another split has too, which ends the run; recorded as those that are left out.
     Shared(SkippedInput),

@@ -42,7 +42,9 @@ pub struct Fingerprint {
 /// Hashes the parameters with what they referred to: the data's, weights' and device class' names.
 pub fn fingerprint(spec: &Spec, inputs: &[&str]) -> Fingerprint {
     let mut params = params(spec);
-    params.remove("device");
+    for key in ["device", "cache.enabled", "cache.budget"] {
+        params.remove(key);
+    }
     let run = hash(&params, inputs);
     params.remove("seed");
     Fingerprint { run, group: hash(&params, inputs) }

@@ -11,7 +11,7 @@ use crate::spec::structure::missing_key;
 const NEEDED_FOR_IMAGES: [&str; 2] = ["data.image_size", "model.backbone"];
 
 /// Keys that say nothing about features.
-pub(super) const OF_IMAGES_ALONE: [&str; 10] = [
+pub(super) const OF_IMAGES_ALONE: [&str; 11] = [
     "data.image_size",
     "data.resize",
     "data.on_bad_image",
@@ -22,6 +22,7 @@ pub(super) const OF_IMAGES_ALONE: [&str; 10] = [
     "model.batch_norm",
     "preprocess",
     "augment",
+    "cache",
 ];
 
 /// All keys that do not fit what the data are, and splits that are of two kinds.

@@ -1,6 +1,7 @@
 //! Every key of a spec, its default and its range.
 
 pub mod augment;
+pub mod cache;
 pub mod data;
 pub mod model;
 pub mod monitor;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::run::metric::MetricKey;
 use crate::spec::schema::augment::Augment;
+use crate::spec::schema::cache::Cache;
 use crate::spec::schema::data::Data;
 use crate::spec::schema::model::Model;
 use crate::spec::schema::monitor::Monitor;
@@ -61,6 +63,10 @@ pub struct Spec {
     #[serde(default)]
     #[garde(dive)]
     pub augment: Augment,
+    /// Keeping what the frozen layers give for an image.
+    #[serde(default)]
+    #[garde(dive)]
+    pub cache: Cache,
     /// How weights move; Adam with a learning rate of 1e-3 when left out.
     #[serde(default)]
     #[garde(dive)]

@@ -95,9 +95,10 @@ pub struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Reads the images and measures them, or a part, with the checkpoint; tells how many there are.
     pub fn measure(&self) -> Result<Completion<(Measured, u64)>, TrainError> {
-        let reading = Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop };
+        let reading =
+            Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop, cache: None };
         let (split, listing) = &self.plan.listings[0];
-        let Completion::Done(images) = reading.images(*split, listing)? else { return Ok(Completion::Stopped) };
+        let Completion::Done(images) = reading.images(*split, listing, None)? else { return Ok(Completion::Stopped) };
         let n_split_images = images.len() as u64;
         if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");

@@ -77,10 +77,10 @@ impl Extraction<'_> {
         let mut folder = Folder::claim(self.output, self.overwrite).map_err(ExtractError::from)?;
         // Every image is used once, so that its pixels are not worth keeping.
         let resources = Resources { pixel_budget_bytes: 0, ..self.resources };
-        let reading = Reading { plan: self.plan, resources, events: &self.events, stop: &self.stop };
+        let reading = Reading { plan: self.plan, resources, events: &self.events, stop: &self.stop, cache: None };
         let mut splits = Vec::new();
         for (split, listing) in &self.plan.listings {
-            match reading.images(*split, listing)? {
+            match reading.images(*split, listing, None)? {
                 Completion::Done(images) => splits.push((*split, images)),
                 Completion::Stopped => return Ok(Completion::Stopped),
             }

@@ -126,7 +126,10 @@ impl Iterator for Inputs<'_> {
             },
             InputBatches::Features { table, batches } => {
                 let (pass, samples) = batches.next()?;
-                table.input(&samples, pass)
+                match table.input(&samples, pass) {
+                    Ok(input) => input,
+                    Err(error) => return Some(Err(DatasetError::new(error))),
+                }
             }
         };
         Some(Ok(self.placed(input)))

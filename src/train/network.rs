@@ -85,6 +85,7 @@ fn with_sources(plan: &Plan, device: &TrainDevice, sources: Sources<'_>) -> Resu
     let tail = Tail::new(&plan.network, sources, &device.device.clone().autodiff())?;
     let frozen_hash = hash(&tensors(&plan.network, &prefix, &tail).frozen);
     let frame = Frame {
+        prefix_hash: hash(&prefix.tensors()),
         prefix,
         preprocessing: plan.preprocessing,
         loss: plan.network.head.loss,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 
+use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
@@ -12,6 +13,8 @@ use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::spec::schema::OnNan;
+use crate::train::batches;
+use crate::train::bill;
 use crate::train::bridge::{NanGuard, NotFinite, Patience, ProgressBridge, Recorder, RecorderSettings};
 use crate::train::channel::Events;
 use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
@@ -25,7 +28,7 @@ use crate::train::optimizer;
 use crate::train::plan::Plan;
 use crate::train::schedule::StepSchedule;
 use crate::train::splits::Reading;
-use crate::train::step::Trainee;
+use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
 
 /// All that a training needs.
@@ -36,6 +39,8 @@ pub struct Session<'a> {
     /// The run's own folder, for its checkpoints.
     pub run_dir: &'a Path,
     pub resources: Resources,
+    /// Where the frozen layers' output may be kept on disk.
+    pub cache: Option<FeatureCache>,
     pub events: Events,
     pub stop: StopFlag,
     /// Where an earlier process got to; `None` for a new run.
@@ -70,10 +75,13 @@ impl Session<'_> {
     ///
     /// A raised stop flag ends it after the step it is in.
     pub fn train(&self) -> Result<Completion<()>, TrainError> {
-        let Completion::Done(splits) = self.read_splits()? else { return Ok(Completion::Stopped) };
         let network = network::build(self.plan, self.device)?;
         self.refuse_other_weights(&network)?;
+        let Completion::Done(splits) = self.read_splits(network.trainee.frame())? else {
+            return Ok(Completion::Stopped);
+        };
         self.events.send(Event::Model(self.model_facts(&network)));
+        self.send_bill(&splits);
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
@@ -88,13 +96,19 @@ impl Session<'_> {
     }
 
     fn reading(&self) -> Reading<'_> {
-        Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop }
+        Reading {
+            plan: self.plan,
+            resources: self.resources,
+            events: &self.events,
+            stop: &self.stop,
+            cache: self.cache.as_ref(),
+        }
     }
 
-    fn read_splits(&self) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
+    fn read_splits(&self, frame: &Frame) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
         let mut splits = Vec::new();
         for (split, listing) in &self.plan.listings {
-            match self.reading().images(*split, listing)? {
+            match self.reading().images(*split, listing, Some(frame))? {
                 Completion::Done(images) => splits.push((*split, images)),
                 Completion::Stopped => return Ok(Completion::Stopped),
             }
@@ -109,6 +123,13 @@ impl Session<'_> {
         self.refuse_other_data(&facts)?;
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
+    }
+
+    fn send_bill(&self, splits: &[(Split, Images)]) {
+        let n_used = |split, images: &Images| batches::of_split(self.plan, split, images.labels()).n_members();
+        let images: Vec<_> = splits.iter().map(|(split, images)| (*split, u64::from(n_used(*split, images)))).collect();
+        let bill = bill::of(self.plan, &images, self.resources, self.cache.as_ref());
+        self.events.send(Event::Bill(bill));
     }
 
     /// Epochs on other images would not be epochs of the same run.

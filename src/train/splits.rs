@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
+use crate::data::batching::Batching;
 use crate::data::duplicates::{self, Pairs, SharedImages};
+use crate::data::feature_cache::rows::Rows;
+use crate::data::feature_cache::{CacheError, FeatureCache};
 use crate::data::images::{Images, ReadError, ReadSettings};
 use crate::data::listing::Listing;
 use crate::data::loader::{Loader, LoaderSettings};
+use crate::run::bill::Keeping;
 use crate::run::event::{Event, Phase, SkippedInput};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
-use crate::spec::schema::augment::Augment;
 use crate::spec::schema::data::Exif;
 use crate::train::batches;
 use crate::train::channel::Events;
 use crate::train::class_weights;
-use crate::train::features::{FeatureError, FeatureTable};
+use crate::train::features::{FeatureError, FeatureTable, OnDisk, Task};
 use crate::train::feed::{Origin, Source};
+use crate::train::keeping;
 use crate::train::plan::Plan;
 use crate::train::step::Frame;
 use crate::train::{Completion, TrainError};
@@ -28,6 +32,8 @@ pub struct Reading<'a> {
     pub resources: Resources,
     pub events: &'a Events,
     pub stop: &'a StopFlag,
+    /// Where the frozen layers' output may be kept on disk.
+    pub cache: Option<&'a FeatureCache>,
 }
 
 /// How the images of every split are read.
@@ -46,12 +52,24 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
 }
 
 impl Reading<'_> {
-    /// Reads, hashes and decodes every image of a split, and tells which were left out.
-    pub fn images(&self, split: Split, listing: &Listing) -> Result<Completion<Images>, TrainError> {
+    /// Reads, hashes and decodes every image of a split, and tells which were left out. With a network, images are not
+    /// decoded whose features are on disk.
+    pub fn images(
+        &self,
+        split: Split,
+        listing: &Listing,
+        frame: Option<&Frame>,
+    ) -> Result<Completion<Images>, TrainError> {
         let settings = read_settings(self.plan, &self.resources);
         self.warn_of_other_files(split, listing);
         let read = self.events.phase(Phase::Index(split), listing.images.len() as u64, || {
-            Images::read(split, listing, &settings, self.stop, &|n_done| self.events.progress(n_done))
+            let kept = frame.and_then(|frame| self.kept_rows(split, listing, frame));
+            let known = |hash: &blake3::Hash| {
+                let rows = kept.as_ref()?;
+                rows.find(hash.as_bytes()).map(|place| rows.is_turned(place))
+            };
+            let progress = |n_done| self.events.progress(n_done);
+            Images::read_knowing(split, listing, &settings, self.stop, &progress, &known)
         });
         match read {
             Ok(images) => {
@@ -67,6 +85,16 @@ impl Reading<'_> {
                 Err(TrainError::Data { split, source })
             }
         }
+    }
+
+    /// The rows on disk that are found by an image's content alone. What is wrong with them is told when they are used.
+    fn kept_rows(&self, split: Split, listing: &Listing, frame: &Frame) -> Option<Rows> {
+        let n_images = listing.images.len() as u64;
+        let keeping = keeping::decide(self.plan, split, n_images, self.resources, self.cache);
+        let is_for_content =
+            matches!(keeping, Keeping::OnDisk { .. }) && !keeping::augment_of(&self.plan.spec, split).draws();
+        let cache = self.cache.filter(|_| is_for_content)?;
+        Rows::open(cache, &keeping::facts(self.plan, split, frame)).ok()
     }
 
     /// The error's text names one file; the record names the first thousand.
@@ -125,23 +153,7 @@ impl Reading<'_> {
         Err(SharedImages { pairs: Pairs(found.shared) }.into())
     }
 
-    /// Whether the prefix's output for a split may stay in memory; tells when it may not.
-    fn fits(&self, split: Split, n_images: usize, chw: [usize; 3]) -> bool {
-        let (needed, budget) = (FeatureTable::n_bytes(n_images, chw), self.resources.feature_budget_bytes);
-        if needed > budget {
-            let mib = |n_bytes: u64| n_bytes >> 20;
-            let text = format!(
-                "the frozen layers' output for the {split} images takes {} MiB, more than the {} MiB that are kept: \
-                 they run again in every epoch",
-                mib(needed),
-                mib(budget)
-            );
-            self.events.send(Event::Warning(text));
-        }
-        needed <= budget
-    }
-
-    /// Runs the frozen prefix once where its output stays the same and fits in memory; else feeds pixels.
+    /// Runs the frozen prefix once for each image where that is worth it; else feeds pixels.
     pub fn source(&self, images: Images, split: Split, frame: &Frame) -> Result<Completion<Source>, TrainError> {
         let spec = &self.plan.spec;
         let class_weights = spec.class_weights.as_ref().filter(|_| split == Split::Train);
@@ -152,26 +164,67 @@ impl Reading<'_> {
             Ok(Completion::Done(Source { origin, batching, accumulation, class_weights: class_weights.clone() }))
         };
         let batching = batches::of_split(self.plan, split, images.labels());
-        let augment = match split {
-            Split::Train => spec.augment,
-            Split::Valid | Split::Test => Augment::NONE,
-        };
-        let (seed, threads) = (spec.seed, self.resources.loader_threads);
-        let loader = |batching| LoaderSettings { batching, augment, seed, threads };
+        let augment = keeping::augment_of(spec, split);
         let images = Arc::new(images);
-        let chw = self.plan.prefix_chw();
-        if frame.prefix.is_empty() || augment.draws() || !self.fits(split, batching.n_members() as usize, chw) {
-            return source(Origin::Pixels(Loader::new(images, loader(batching.clone()))), batching);
-        }
-        let loader = Loader::new(images, loader(batches::once(self.plan, &batching)));
-        let n_images = u64::from(batching.n_members());
-        let computed = self.events.phase(Phase::Prefix(split), n_images, || {
-            FeatureTable::compute(frame, &loader, chw, self.stop, |n_done| self.events.progress(n_done))
-        });
-        match computed {
-            Ok(table) => source(Origin::Features(table), batches::of_table(batching)),
+        match self.table(&images, split, &batching, frame) {
+            Ok(Some(table)) => source(Origin::Features(table), batches::of_table(batching)),
+            Ok(None) => {
+                let (seed, threads) = (spec.seed, self.resources.loader_threads);
+                let settings = LoaderSettings { batching: batching.clone(), augment, seed, threads };
+                source(Origin::Pixels(Loader::new(images, settings)), batching)
+            }
             Err(FeatureError::Stopped) => Ok(Completion::Stopped),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The frozen layers' output for a split, kept as [`keeping::decide`] says; `None` where it is not.
+    fn table(
+        &self,
+        images: &Arc<Images>,
+        split: Split,
+        batching: &Batching,
+        frame: &Frame,
+    ) -> Result<Option<FeatureTable>, FeatureError> {
+        let (plan, spec) = (self.plan, &self.plan.spec);
+        let n_images = u64::from(batching.n_members());
+        let mut keeping = keeping::decide(plan, split, n_images, self.resources, self.cache);
+        if let Keeping::EveryTime { reason: Some(reason) } = &keeping {
+            let text = format!("the frozen layers run over the {split} images in every epoch: {reason}");
+            self.events.send(Event::Warning(text));
+        }
+        let once = batches::once(plan, batching);
+        let task = Task {
+            frame,
+            images,
+            members: once.sections(1).flat_map(|section| once.images(&section)).collect(),
+            chw: plan.prefix_chw(),
+            batch_size: once.batch_size,
+            augment: keeping::augment_of(spec, split),
+            seed: spec.seed,
+            threads: self.resources.loader_threads,
+            precision: spec.cache.precision,
+            events: self.events,
+            stop: self.stop,
+        };
+        if let Keeping::OnDisk { into_memory } = keeping {
+            let cache = self.cache.expect("only with a cache rows go to disk");
+            let on_disk = OnDisk { cache, facts: keeping::facts(plan, split, frame) };
+            let table = self.events.phase(Phase::Prefix(split), task.n_rows(), || task.on_disk(&on_disk, into_memory));
+            match table {
+                Err(FeatureError::Cache(CacheError::Stopped)) => return Err(FeatureError::Stopped),
+                // A full disk or a broken one is no reason not to train.
+                Err(FeatureError::Cache(error)) => {
+                    let text = format!("the frozen layers' output is not kept on disk: cannot {error}");
+                    self.events.send(Event::Warning(text));
+                    keeping = if into_memory { Keeping::InMemory } else { Keeping::EveryTime { reason: None } };
+                }
+                table => return table.map(Some),
+            }
+        }
+        match keeping {
+            Keeping::InMemory => self.events.phase(Phase::Prefix(split), task.n_rows(), || task.in_memory()).map(Some),
+            _ => Ok(None),
         }
     }
 }

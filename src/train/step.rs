@@ -64,6 +64,8 @@ impl Values {
 #[derive(Debug)]
 pub struct Frame {
     pub prefix: Prefix,
+    /// Hash of the prefix's tensors.
+    pub prefix_hash: String,
     pub preprocessing: PixelTransform,
     pub loss: Loss,
     pub label_smoothing: f64,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
+use xp::data::feature_cache::FeatureCache;
 use xp::models::classifier::NamedTensors;
 use xp::run::event::Event;
 use xp::run::metric::{Point, Split};
@@ -27,8 +28,12 @@ fn plan_with(place: &Place, sets: &[&str]) -> Plan {
     plan(&LoadedSpec::read(&place.path("spec.yaml"), &sets).unwrap()).unwrap()
 }
 
-/// Trains in this process; returns what was told.
+/// Trains in this process, keeping nothing on disk; returns what was told.
 fn train(place: &Place, plan: &Plan, resources: Resources) -> Vec<Event> {
+    train_with(place, plan, resources, None)
+}
+
+fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<FeatureCache>) -> Vec<Event> {
     let run_dir = place.path("run");
     let _ = std::fs::remove_dir_all(&run_dir);
     let device = device::open(DeviceChoice::Cpu).unwrap();
@@ -38,6 +43,7 @@ fn train(place: &Place, plan: &Plan, resources: Resources) -> Vec<Event> {
         device: &device,
         run_dir: &run_dir,
         resources,
+        cache,
         events: Events::new(sender),
         stop: StopFlag::default(),
         resume: None,
@@ -170,4 +176,92 @@ fn features_kept_in_memory_train_the_same_as_features_computed_every_time() {
         events.iter().filter(is_prefix).count()
     };
     assert_eq!((prefix(&kept), prefix(&computed)), (1, 0));
+}
+
+fn warnings(events: &[Event]) -> Vec<&str> {
+    let mut texts = Vec::new();
+    for event in events {
+        if let Event::Warning(text) = event {
+            texts.push(text.as_str());
+        }
+    }
+    texts
+}
+
+/// The tensors that a run ended with.
+fn ended_with(place: &Place, plan: &Plan) -> Vec<(String, burn::tensor::TensorData)> {
+    let [_, after] = before_and_after(&place.path("run"), plan);
+    after.frozen.into_iter().chain(after.trained).collect()
+}
+
+/// In memory, on disk as it is written, on disk as it was found, held in memory or read row by row, without any of it:
+/// always the same weights in the end.
+#[test]
+fn a_cached_run_and_an_uncached_one_end_with_equal_weights() {
+    let place = Place::new();
+    for augment in ["", "augment={ horizontal_flip: true, rotation_degrees: 20, views: 3 }"] {
+        let sets: Vec<&str> =
+            ["model.frozen_layers.stages=8", "epochs=4", augment].into_iter().filter(|set| !set.is_empty()).collect();
+        let plan = plan_with(&place, &sets);
+        let small = Resources { feature_budget_bytes: 0, ..Resources::new(Some(2)) };
+        let none = Resources { pixel_budget_bytes: 0, ..small };
+        let computed = train(&place, &plan, none);
+        let expected = (measured(&computed), ended_with(&place, &plan));
+        let dir = place.path("cache");
+        let _ = std::fs::remove_dir_all(&dir);
+        let cache = || Some(FeatureCache { dir: dir.clone(), budget_bytes: u64::MAX });
+        let mut n_rows = Vec::new();
+        for (resources, cache) in
+            [(Resources::new(Some(2)), None), (small, cache()), (small, cache()), (Resources::new(Some(1)), cache())]
+        {
+            let events = train_with(&place, &plan, resources, cache.clone());
+            assert!((measured(&events), ended_with(&place, &plan)) == expected, "{resources:?} {cache:?}");
+            assert_eq!(warnings(&events), [""; 0]);
+            n_rows.push(cache.map_or(0, |cache| cache.entries().unwrap().iter().map(|entry| entry.n_rows).sum()));
+        }
+        let n_computed = n_rows[1];
+        assert!(n_computed > 0);
+        assert_eq!(n_rows, [0, n_computed, n_computed, n_computed], "what is there is not written again");
+    }
+}
+
+#[test]
+fn a_damaged_shard_is_named_and_computed_again() {
+    let place = Place::new();
+    let plan = plan_with(&place, &["model.frozen_layers.stages=8", "epochs=2"]);
+    let cache = FeatureCache { dir: place.path("cache"), budget_bytes: u64::MAX };
+    let train = || train_with(&place, &plan, Resources::new(Some(2)), Some(cache.clone()));
+    let whole = train();
+    let folder = std::fs::read_dir(&cache.dir).unwrap().next().unwrap().unwrap().path();
+    let shard = |folder: &Path| {
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|ending| ending == "rows")).min().unwrap()
+    };
+    let path = shard(&folder);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 0x10;
+    std::fs::write(&path, bytes).unwrap();
+    let mended = train();
+    assert_eq!(measured(&mended), measured(&whole));
+    let name = path.display().to_string();
+    assert!(warnings(&mended).iter().any(|text| text.contains(&name) && text.contains("computed again")));
+    assert_eq!(warnings(&train()), [""; 0]);
+}
+
+/// Neither a budget that is too small nor a folder that cannot be written keeps a run from training.
+#[test]
+fn a_cache_that_cannot_be_used_costs_time_alone() {
+    let place = Place::new();
+    let plan = plan_with(&place, &["model.frozen_layers.stages=8", "epochs=2"]);
+    let small = Resources { feature_budget_bytes: 0, ..Resources::new(Some(2)) };
+    let expected = measured(&train(&place, &plan, small));
+    std::fs::write(place.path("file"), "").unwrap();
+    for (cache, told) in [
+        (FeatureCache { dir: place.path("cache"), budget_bytes: 1000 }, "more than `cache.budget` of 1000 B"),
+        (FeatureCache { dir: place.path("file/below"), budget_bytes: u64::MAX }, "is not kept on disk: cannot use"),
+    ] {
+        let events = train_with(&place, &plan, small, Some(cache));
+        assert_eq!(measured(&events), expected);
+        assert!(warnings(&events).iter().any(|text| text.contains(told)), "{:?}", warnings(&events));
+    }
 }

@@ -40,6 +40,19 @@ impl Images {
         stop: &StopFlag,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Self, ReadError> {
+        Self::read_knowing(split, listing, settings, stop, progress, &|_| None)
+    }
+
+    /// Reads as [`Images::read`] does, but decodes no image whose content is known: one that was read before in the same
+    /// way and of which only the content matters. Of those `known` says whether they are turned.
+    pub fn read_knowing(
+        split: Split,
+        listing: &Listing,
+        settings: &ReadSettings,
+        stop: &StopFlag,
+        progress: &(dyn Fn(u64) + Sync),
+        known: &(dyn Fn(&blake3::Hash) -> Option<bool> + Sync),
+    ) -> Result<Self, ReadError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(settings.threads.max(1))
             .thread_name(|i| format!("xp-read-{i}"))
@@ -51,7 +64,7 @@ impl Images {
         for images in listing.images.chunks(CHUNK_IMAGES) {
             let room = pass.room();
             let look = |(i, image): (usize, &ListedImage)| {
-                let found = (!stop.is_raised()).then(|| look_at(&image.location, settings, i < room));
+                let found = (!stop.is_raised()).then(|| look_at(&image.location, settings, i < room, known));
                 progress(n_done.fetch_add(1, Ordering::Relaxed) + 1);
                 found
             };
@@ -87,8 +100,7 @@ impl Pass {
             hashes: Vec::with_capacity(n_images),
             cached: Vec::with_capacity(n_images),
             skipped: Vec::new(),
-            n_turned: 0,
-            turned_example: None,
+            is_turned: Vec::with_capacity(n_images),
         };
         Self { images, n_cached: 0, bad: Vec::new(), n_bad: 0, n_images: n_images as u64 }
     }
@@ -103,10 +115,7 @@ impl Pass {
         let path = || image.location.name().into_owned();
         match (found, self.images.settings.on_bad_image) {
             (Ok(usable), _) => {
-                if usable.is_turned {
-                    self.images.n_turned += 1;
-                    self.images.turned_example.get_or_insert_with(path);
-                }
+                self.images.is_turned.push(usable.is_turned);
                 self.images.locations.push(image.location.clone());
                 self.images.labels.push(image.label);
                 self.images.hashes.push(usable.hash);
@@ -161,9 +170,17 @@ fn load(split: Split, listing: &Listing, stop: &StopFlag) -> Result<(), ReadErro
     Ok(())
 }
 
-fn look_at(location: &Location, settings: &ReadSettings, keep: bool) -> Result<Usable, Fault> {
+fn look_at(
+    location: &Location,
+    settings: &ReadSettings,
+    keep: bool,
+    known: &(dyn Fn(&blake3::Hash) -> Option<bool> + Sync),
+) -> Result<Usable, Fault> {
     let content = location.content()?;
     let hash = content.hash();
+    if let Some(is_turned) = known(&hash) {
+        return Ok(Usable { hash, is_turned, pixels: None });
+    }
     match decoded(content)? {
         Readable::Image(decoded) => {
             let is_turned = decoded.is_turned();

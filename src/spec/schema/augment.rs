@@ -50,6 +50,12 @@ pub struct Augment {
     /// The level, 0 to 255, that `fill: constant` puts outside the image.
     #[garde(skip)]
     pub fill_value: u8,
+    /// Draw so many views of each image, and use them in turn: pass e over the images sees view e mod so many. With
+    /// them the frozen layers run once for each view. Without, every pass draws anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 1000)))]
+    #[schemars(range(min = 1, max = 1000))]
+    pub views: Option<u32>,
 }
 
 impl Default for Augment {
@@ -72,12 +78,23 @@ impl Augment {
         interpolation: Interpolation::Bilinear,
         fill: Fill::Nearest,
         fill_value: 0,
+        views: None,
     };
 
     /// Whether an image may differ from epoch to epoch.
     pub fn draws(&self) -> bool {
-        let Self { interpolation, fill, fill_value, .. } = *self;
-        *self != Self { interpolation, fill, fill_value, ..Self::NONE }
+        let Self { interpolation, fill, fill_value, views, .. } = *self;
+        *self != Self { interpolation, fill, fill_value, views, ..Self::NONE }
+    }
+
+    /// How many different images training makes of one, where that is a fixed number; else 1.
+    pub fn n_views(&self) -> u32 {
+        self.views.filter(|_| self.draws()).unwrap_or(1)
+    }
+
+    /// The pass whose draws a pass over the images uses, both 1-based.
+    pub fn drawn_pass(&self, pass: u32) -> u32 {
+        self.views.map_or(pass, |views| (pass.max(1) - 1) % views + 1)
     }
 }
 

@@ -59,6 +59,7 @@ pub const CASES: &[Case] = &[
         ],
         shows: each_fill_is_its_own,
     },
+    Case { keys: &["augment.views"], shows: views_come_round },
     Case {
         keys: &["augment.fill_value"],
         shows: || {
@@ -103,10 +104,10 @@ fn losses(augment: &str, pattern: Pattern) -> Vec<f64> {
     type Made = Arc<OnceLock<Vec<f64>>>;
     static RUNS: LazyLock<Mutex<HashMap<(String, Pattern), Made>>> = LazyLock::new(Mutex::default);
     let made = Arc::clone(RUNS.lock().unwrap().entry((augment.to_owned(), pattern)).or_default());
-    made.get_or_init(|| train(augment, pattern)).clone()
+    made.get_or_init(|| train(augment, pattern, 2)).clone()
 }
 
-fn train(augment: &str, pattern: Pattern) -> Vec<f64> {
+fn train(augment: &str, pattern: Pattern, epochs: u32) -> Vec<f64> {
     let lab = Lab::empty();
     for (split, n_images) in [("train", 4), ("valid", 1)] {
         for class in ["blue", "red"] {
@@ -120,7 +121,8 @@ fn train(augment: &str, pattern: Pattern) -> Vec<f64> {
     }
     let still = "optimizer={ sgd: { learning_rate: 1.0e-12 } }";
     // At the size of the images nothing is resized before. The pretrained network is blind to plain colours.
-    let sets = [still, "epochs=2", "data.image_size=24", "data.allow_duplicates=true", "model.weights=random"];
+    let epochs = format!("epochs={epochs}");
+    let sets = [still, &epochs, "data.image_size=24", "data.allow_duplicates=true", "model.weights=random"];
     lab.train(&[&sets[..], &[&format!("augment={{ {augment} }}")]].concat()).metric("train.loss")
 }
 
@@ -130,6 +132,15 @@ fn seen_and_unseen(key: &str, seen: Pattern, unseen: Pattern) {
     assert_part_after(0, &changed, &losses("", seen));
     assert_part_after(0, &changed[..1], &changed[1..]);
     assert_same(&losses(key, unseen), &losses("", unseen));
+}
+
+/// The third epoch sees the first one's view again.
+fn views_come_round() {
+    let with = |views: &str| train(&format!("rotation_degrees: 90{views}"), Slanted, 3);
+    let (drawn, views) = (with(""), with(", views: 2"));
+    assert_same(&drawn[..2], &views[..2]);
+    assert_same(&views[..1], &views[2..]);
+    assert_part_after(0, &drawn[..1], &drawn[2..]);
 }
 
 fn nothing_is_drawn_when_left_out() {

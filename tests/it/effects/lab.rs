@@ -7,6 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use tempfile::TempDir;
+use xp::data::feature_cache::FeatureCache;
 use xp::run::event::{DataFacts, Event, ModelFacts};
 use xp::run::metric::Point;
 use xp::run::stop::StopFlag;
@@ -133,6 +134,11 @@ impl Lab {
         self.planned(sets).unwrap_or_else(|error| panic!("{sets:?}: {error}"))
     }
 
+    /// Where the trainings of a plan keep what the frozen layers give.
+    pub fn cache(&self, plan: &Plan) -> FeatureCache {
+        FeatureCache { dir: self.path("cache"), budget_bytes: plan.spec.cache.budget.0 }
+    }
+
     /// Trains, whatever comes of it.
     fn tried(&self, sets: &[&str]) -> Result<Outcome, String> {
         let plan = self.planned(sets)?;
@@ -144,6 +150,7 @@ impl Lab {
             device: &device,
             run_dir: run_dir.path(),
             resources: Resources::new(Some(1)),
+            cache: Some(self.cache(&plan)).filter(|_| plan.spec.cache.enabled),
             events: Events::new(sender),
             stop: StopFlag::default(),
             resume: None,

@@ -29,8 +29,39 @@ pub const CASES: &[Case] = &[
         shows: stopping_early_follows_its_keys,
     },
     Case { keys: &["on_nan", "on_nan=stop", "on_nan=continue"], shows: nan_stops_or_does_not },
+    Case {
+        keys: &[
+            "cache",
+            "cache.enabled",
+            "cache.budget",
+            "cache.precision",
+            "cache.precision=f32",
+            "cache.precision=f16",
+        ],
+        shows: features_are_kept_as_asked,
+    },
     Case { keys: &["log_every"], shows: points_of_steps_come_every_so_many },
 ];
+
+/// Bytes a row of the training images takes on disk, and the training's losses.
+fn features_are_kept_as_asked() {
+    let on_disk = |sets: &[&str]| {
+        let lab = two_classes();
+        let sets = [&["epochs=2", "data.allow_duplicates=true"], sets].concat();
+        let losses = lab.train(&sets).metric("train.loss");
+        let entries = lab.cache(&lab.plan(&sets)).entries().unwrap();
+        (entries.iter().map(|entry| entry.facts.as_ref().unwrap().row_bytes()).collect::<Vec<_>>(), losses)
+    };
+    let (whole, losses) = on_disk(&[]);
+    assert_eq!(on_disk(&["cache.precision=f32", "cache.enabled=true"]), (whole.clone(), losses.clone()));
+    assert_eq!(on_disk(&["cache.enabled=false"]), (vec![], losses.clone()));
+    assert_eq!(on_disk(&["cache.budget=1 KB"]), (vec![], losses.clone()));
+    let (halved, rounded) = on_disk(&["cache.precision=f16"]);
+    assert_eq!(halved, [whole[0] / 2]);
+    // Eleven bits of every number are left.
+    let distance = losses.iter().zip(&rounded).map(|(a, b)| (a - b).abs() / a).fold(0.0, f64::max);
+    assert!((1e-9..1e-3).contains(&distance), "{losses:?} {rounded:?}");
+}
 
 fn the_experiment_has_the_name() {
     let place = Place::new();

@@ -1,0 +1,59 @@
+//! What a plan's frozen layers cost, before anything is done.
+
+use std::time::Instant;
+
+use crate::data::feature_cache::FeatureCache;
+use crate::models::cost;
+use crate::models::parameters::ParametersError;
+use crate::run::bill::{Bill, SplitBill};
+use crate::run::metric::Split;
+use crate::settings::Resources;
+use crate::train::device::TrainDevice;
+use crate::train::keeping;
+use crate::train::network;
+use crate::train::plan::Plan;
+use crate::train::step::Values;
+
+/// The bill for so many images of each split.
+pub fn of(plan: &Plan, images: &[(Split, u64)], resources: Resources, cache: Option<&FeatureCache>) -> Bill {
+    let [_, height, width] = plan.input_chw;
+    let costs = cost::multiply_adds(&plan.network.layout, height, width);
+    let row_bytes = plan.prefix_chw().iter().product::<usize>() * plan.spec.cache.precision.n_bytes();
+    let split = |&(split, n_images): &(Split, u64)| SplitBill {
+        split,
+        n_images,
+        n_rows: n_images * u64::from(keeping::augment_of(&plan.spec, split).n_views()),
+        keeping: keeping::decide(plan, split, n_images, resources, cache),
+    };
+    Bill {
+        multiply_adds: costs.iter().sum(),
+        frozen_multiply_adds: costs[..plan.network.freeze.n_prefix_nodes].iter().sum(),
+        row_bytes: row_bytes as u64,
+        splits: images.iter().map(split).collect(),
+    }
+}
+
+/// Images that are measured at once, and how long at least.
+const N_IMAGES: usize = 8;
+const MEASURED_S: f64 = 1.0;
+
+/// Images a second that go through the frozen layers on a device; `None` where there are none.
+pub fn images_per_s(plan: &Plan, device: &TrainDevice) -> Result<Option<f64>, ParametersError> {
+    let network = network::build(plan, device)?;
+    let frame = network.trainee.frame();
+    if frame.prefix.is_empty() {
+        return Ok(None);
+    }
+    let n_bytes = N_IMAGES * plan.input_chw.iter().product::<usize>();
+    let pixels = Values::PixelsNhwc((0..n_bytes).map(|i| (i * 7 % 251) as u8).collect());
+    let pass = || drop(frame.features(&pixels, plan.input_chw, N_IMAGES).into_data());
+    // The first one fills caches and buffers.
+    pass();
+    let began = Instant::now();
+    let mut n_passes = 0;
+    while began.elapsed().as_secs_f64() < MEASURED_S {
+        pass();
+        n_passes += 1;
+    }
+    Ok(Some((n_passes * N_IMAGES) as f64 / began.elapsed().as_secs_f64()))
+}

@@ -71,6 +71,13 @@ impl Node {
         }
     }
 
+    /// A convolution and its norm at once, where that is possible on `input`'s device and the norm does not train.
+    pub fn forward_normed(&self, norm: &Self, input: &Tensor<4>) -> Option<Tensor<4>> {
+        let (conv, norm) = (self.conv.as_ref()?, norm.norm.as_ref()?);
+        let is_fixed = !input.device().is_autodiff() || !norm.training.is_enabled();
+        is_fixed.then(|| trained_convolution::convolved_and_normed(conv, norm, input)).flatten()
+    }
+
     pub fn is_conv(&self) -> bool {
         self.conv.is_some()
     }

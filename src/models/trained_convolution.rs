@@ -6,8 +6,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
+use burn::nn::{BatchNorm, PaddingConfig2d};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use xp_kernels::trained::{Shape, bias_gradient, input_gradient, kernel_gradient, output};
 
@@ -15,15 +15,36 @@ use xp_kernels::trained::{Shape, bias_gradient, input_gradient, kernel_gradient,
 ///
 /// Shape: `[n, n_in, h, w]` → `[n, n_out, h', w']`.
 pub fn convolved(conv: &Conv2d, input: &Tensor<4>) -> Option<Tensor<4>> {
-    let is_on_cpu = input.device().inner() == Device::flex() && input.dtype() == DType::F32;
-    let shape = is_on_cpu.then(|| shape(conv, input.dims())).flatten()?;
-    let bias = match &conv.bias {
-        Some(bias) => bias.val(),
-        None => Tensor::zeros([shape.n_out], &input.device()),
+    let shape = shape_here(conv, input)?;
+    let bias = conv.bias.as_ref().map(|bias| bias.val());
+    Some(run(shape, input, conv.weight.val(), bias))
+}
+
+/// A convolution and a norm by fixed statistics after it, as one convolution; `None` as for [`convolved`].
+///
+/// The norm becomes part of kernel and bias, which costs as little as they are small; their gradients go through it.
+pub fn convolved_and_normed(conv: &Conv2d, norm: &BatchNorm, input: &Tensor<4>) -> Option<Tensor<4>> {
+    let (shape, device) = (shape_here(conv, input)?, input.device());
+    let [mean, variance] = [&norm.running_mean, &norm.running_var].map(|state| state.value().to_device(&device));
+    let scale = norm.gamma.val() / variance.add_scalar(norm.epsilon).sqrt();
+    let shift = match &conv.bias {
+        Some(bias) => bias.val() - mean,
+        None => mean.neg(),
     };
-    let (input, kernel, bias) =
-        (input.clone().into_dispatch(), conv.weight.val().into_dispatch(), bias.into_dispatch());
-    Some(Tensor::from_dispatch(<Dispatch as Convolve>::convolve(input, kernel, bias, shape)))
+    let bias = norm.beta.val() + shift * scale.clone();
+    let kernel = conv.weight.val() * scale.reshape([shape.n_out, 1, 1, 1]);
+    Some(run(shape, input, kernel, Some(bias)))
+}
+
+fn run(shape: Shape, input: &Tensor<4>, kernel: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([shape.n_out], &input.device()));
+    let (input, kernel, bias) = (input.clone().into_dispatch(), kernel.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Convolve>::convolve(input, kernel, bias, shape))
+}
+
+fn shape_here(conv: &Conv2d, input: &Tensor<4>) -> Option<Shape> {
+    let is_on_cpu = input.device().inner() == Device::flex() && input.dtype() == DType::F32;
+    is_on_cpu.then(|| shape(conv, input.dims())).flatten()
 }
 
 /// The sizes of a convolution; `None` for windows that are not square and for groups of several channels.
@@ -136,6 +157,8 @@ fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FloatTensor<Fl
 
 #[cfg(test)]
 mod tests {
+    use burn::module::{Module, RunningState};
+    use burn::nn::BatchNormConfig;
     use burn::nn::conv::Conv2dConfig;
 
     use super::*;
@@ -193,6 +216,41 @@ mod tests {
                 let config = config.with_padding(padding.clone()).with_bias(bias);
                 agrees_with_burn(&config, [2, 6, 7, 8]);
                 agrees_with_burn(&config, [3, 6, 5, 5]);
+            }
+        }
+    }
+
+    /// The convolution and burn's norm after each other are the reference.
+    #[test]
+    fn a_norm_by_fixed_statistics_is_part_of_the_convolution() {
+        let device = Device::flex().autodiff();
+        let positive = |factor: usize| whole([9], factor).inner().add_scalar(7.0).div_scalar(5.0);
+        for bias in [true, false] {
+            let mut conv = Conv2dConfig::new([6, 9], [3; 2]).with_bias(bias).init(&device);
+            conv.weight = conv.weight.map(|weight| whole(weight.dims(), 5).require_grad());
+            let mut norm = BatchNormConfig::new(9).init(&device);
+            norm.running_mean = RunningState::new(positive(3));
+            norm.running_var = RunningState::new(positive(5));
+            norm.gamma = norm.gamma.map(|gamma| whole(gamma.dims(), 7));
+            norm.beta = norm.beta.map(|beta| whole(beta.dims(), 2));
+            let norm = norm.freeze();
+            let gradients = |forward: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+                let input = whole([2, 6, 7, 8], 7).require_grad();
+                let output = forward(input.clone());
+                let gradients = (output.clone() * whole(output.dims(), 11)).sum().backward();
+                assert!(norm.gamma.val().grad(&gradients).is_none());
+                let kernel = values(conv.weight.val().grad(&gradients).unwrap());
+                let bias = conv.bias.as_ref().map(|bias| values(bias.val().grad(&gradients).unwrap()));
+                [values(output), values(input.grad(&gradients).unwrap()), kernel, bias.unwrap_or_default()]
+            };
+            let found = gradients(&|input| convolved_and_normed(&conv, &norm, &input).unwrap());
+            let expected = gradients(&|input| norm.forward(conv.forward(input)));
+            for (found, expected) in found.iter().zip(&expected) {
+                let largest = expected.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() <= 1e-5 * largest, "{found} {expected}");
+                }
             }
         }
     }

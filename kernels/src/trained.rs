@@ -5,6 +5,7 @@
 //! fixed by the sizes of the convolution and the machine's vector unit, never by the number of threads; that of an output
 //! or of an input's gradient depends on no other image either.
 
+pub mod activation;
 mod depthwise;
 mod images;
 mod kernels;

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::models::operation::{Activation, ConvShape, NormShape, Operation, PadShape, Padding};
 use crate::models::parameters::{Parameters, ParametersError, param, tensor};
-use crate::models::trained_convolution;
+use crate::models::{trained_activation, trained_convolution};
 
 /// A node; what it holds decides what it does.
 #[derive(Module, Debug)]
@@ -62,7 +62,7 @@ impl Node {
         match self.plain {
             Plain::Nothing => input,
             Plain::Activation(Activation::Relu) => activation::relu(input),
-            Plain::Activation(Activation::Relu6) => input.clamp(0.0, 6.0),
+            Plain::Activation(Activation::Relu6) => trained_activation::relu6(input),
             Plain::Pad(pad) => {
                 let [.., height, width] = input.dims();
                 input.pad([pad.amounts(height), pad.amounts(width)], PadMode::Constant(0.0))

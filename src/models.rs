@@ -19,4 +19,6 @@ pub mod resnet;
 pub mod runner;
 pub mod segment;
 pub mod top;
+pub mod trained_activation;
+pub mod trained_convolution;
 pub mod vgg;

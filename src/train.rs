@@ -28,6 +28,7 @@ pub mod schedule;
 pub mod session;
 pub mod splits;
 pub mod step;
+pub mod update;
 
 use crate::data::duplicates::SharedImages;
 use crate::data::images::ReadError;

@@ -5,6 +5,9 @@
 //! What an output value is depends on the weights, on its input pixels and on the machine's vector unit alone: the order
 //! of the additions is fixed by input channel and position in the kernel, never by the size of a map, of a batch, or by
 //! the number of threads.
+//!
+//! What changes while it trains has modules of its own: [`trained`] for convolutions of batches and their gradients,
+//! [`update`] for optimizers.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -14,6 +17,8 @@ pub mod depthwise;
 pub mod elementwise;
 pub mod map;
 pub mod tile;
+pub mod trained;
+pub mod update;
 pub mod window;
 pub mod winograd;
 

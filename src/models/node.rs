@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::models::operation::{Activation, ConvShape, NormShape, Operation, PadShape, Padding};
 use crate::models::parameters::{Parameters, ParametersError, param, tensor};
+use crate::models::{trained_activation, trained_convolution};
 
 /// A node; what it holds decides what it does.
 #[derive(Module, Debug)]
@@ -61,13 +62,20 @@ impl Node {
         match self.plain {
             Plain::Nothing => input,
             Plain::Activation(Activation::Relu) => activation::relu(input),
-            Plain::Activation(Activation::Relu6) => input.clamp(0.0, 6.0),
+            Plain::Activation(Activation::Relu6) => trained_activation::relu6(input),
             Plain::Pad(pad) => {
                 let [.., height, width] = input.dims();
                 input.pad([pad.amounts(height), pad.amounts(width)], PadMode::Constant(0.0))
             }
             Plain::Add => input + inputs.next().expect("a sum has two inputs"),
         }
+    }
+
+    /// A convolution and its norm at once, where that is possible on `input`'s device and the norm does not train.
+    pub fn forward_normed(&self, norm: &Self, input: &Tensor<4>) -> Option<Tensor<4>> {
+        let (conv, norm) = (self.conv.as_ref()?, norm.norm.as_ref()?);
+        let is_fixed = !input.device().is_autodiff() || !norm.training.is_enabled();
+        is_fixed.then(|| trained_convolution::convolved_and_normed(conv, norm, input)).flatten()
     }
 
     pub fn is_conv(&self) -> bool {
@@ -149,7 +157,11 @@ fn norm(shape: &NormShape, parameters: &dyn Parameters, device: &Device) -> Resu
 /// Shape: `[n, n_in, h, w]` → `[n, n_out, h', w']`.
 fn convolved(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
     let is_pointwise = conv.kernel_size == [1, 1] && conv.stride == [1, 1] && conv.groups == 1;
-    if is_pointwise && input.device().is_autodiff() { as_product(conv, input) } else { conv.forward(input) }
+    match trained_convolution::convolved(conv, &input) {
+        Some(output) => output,
+        None if is_pointwise && input.device().is_autodiff() => as_product(conv, input),
+        None => conv.forward(input),
+    }
 }
 
 /// A pointwise convolution as one matrix product over all pixels of the batch.

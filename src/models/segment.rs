@@ -49,6 +49,9 @@ impl Segment {
         let mut values: Vec<Option<Tensor<4>>> = vec![None; self.nodes.len() + 1];
         values[0] = Some(input);
         for (i, (node, inputs)) in self.nodes.iter().zip(&self.inputs).enumerate() {
+            if values[i + 1].is_some() {
+                continue;
+            }
             // A tensor goes with its last use: memory is bounded by what is still needed.
             let taken: Vec<Tensor<4>> = inputs
                 .iter()
@@ -58,7 +61,11 @@ impl Segment {
                     value.expect("nodes come after what they take")
                 })
                 .collect();
-            values[i + 1] = Some(node.forward(taken.into_iter()));
+            let norm = self.nodes.get(i + 1).filter(|_| n_uses[i + 1] == 1 && self.inputs[i + 1] == [i + 1]);
+            match norm.and_then(|norm| node.forward_normed(norm, &taken[0])) {
+                Some(normed) => values[i + 2] = Some(normed),
+                None => values[i + 1] = Some(node.forward(taken.into_iter())),
+            }
         }
         values.pop().flatten().expect("the last node's output is there")
     }

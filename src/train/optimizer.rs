@@ -3,7 +3,10 @@
 use burn::optim::{LearningRate, ModuleOptimizer, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Device, Tensor};
 
+use xp_kernels::update as kernels;
+
 use crate::spec::schema::optimizer as schema;
+use crate::train::update;
 
 /// The optimizer that a spec asks for.
 pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
@@ -67,6 +70,18 @@ impl Optimizer for Sgd {
         gradient: Tensor<D>,
         state: Option<SgdState<D>>,
     ) -> (Tensor<D>, Option<SgdState<D>>) {
+        if update::is_here(&tensor) {
+            match state {
+                _ if self.momentum == 0.0 => return (update::sgd(tensor, gradient, -learning_rate), None),
+                Some(SgdState { velocity }) => {
+                    let [negative_rate, momentum] = [-learning_rate, self.momentum].map(|value| value as f32);
+                    let step = kernels::Momentum { negative_rate, momentum, nesterov: self.nesterov };
+                    let [tensor, velocity] = update::momentum(step, tensor, gradient, velocity);
+                    return (tensor, Some(SgdState { velocity }));
+                }
+                None => {}
+            }
+        }
         let step = gradient.mul_scalar(-learning_rate);
         if self.momentum == 0.0 {
             return (tensor + step, None);
@@ -123,6 +138,25 @@ impl<const D: usize> RecordState for AdamState<D> {
     }
 }
 
+impl Adam {
+    fn alpha(&self, learning_rate: f64, time: usize) -> f64 {
+        let power = time as f64;
+        learning_rate * (1.0 - self.beta_2.powf(power)).sqrt() / (1.0 - self.beta_1.powf(power))
+    }
+
+    fn kernel(&self, learning_rate: f64, time: usize) -> kernels::Adam {
+        kernels::Adam {
+            negative_alpha: -self.alpha(learning_rate, time) as f32,
+            beta_1: self.beta_1 as f32,
+            beta_2: self.beta_2 as f32,
+            rest_1: (1.0 - self.beta_1) as f32,
+            rest_2: (1.0 - self.beta_2) as f32,
+            epsilon: self.epsilon as f32,
+            decay: (self.weight_decay != 0.0).then_some([learning_rate as f32, self.weight_decay as f32]),
+        }
+    }
+}
+
 impl Optimizer for Adam {
     type State<const D: usize> = AdamState<D>;
 
@@ -133,6 +167,16 @@ impl Optimizer for Adam {
         gradient: Tensor<D>,
         state: Option<AdamState<D>>,
     ) -> (Tensor<D>, Option<AdamState<D>>) {
+        let state = match state {
+            Some(state) if update::is_here(&tensor) => {
+                let time = state.time + 1;
+                let step = self.kernel(learning_rate, time);
+                let [tensor, moment_1, moment_2] =
+                    update::adam(step, tensor, gradient, [state.moment_1, state.moment_2]);
+                return (tensor, Some(AdamState { time, moment_1, moment_2 }));
+            }
+            state => state,
+        };
         let moment_1 = gradient.clone().mul_scalar(1.0 - self.beta_1);
         let moment_2 = gradient.square().mul_scalar(1.0 - self.beta_2);
         let (time, moment_1, moment_2) = match state {
@@ -143,8 +187,7 @@ impl Optimizer for Adam {
             ),
             None => (1, moment_1, moment_2),
         };
-        let power = time as f64;
-        let alpha = learning_rate * (1.0 - self.beta_2.powf(power)).sqrt() / (1.0 - self.beta_1.powf(power));
+        let alpha = self.alpha(learning_rate, time);
         let step = moment_1.clone().mul_scalar(-alpha) / moment_2.clone().sqrt().add_scalar(self.epsilon);
         let tensor = match self.weight_decay {
             0.0 => tensor,
@@ -199,6 +242,18 @@ impl<const D: usize> RecordState for RmsPropState<D> {
     }
 }
 
+impl RmsProp {
+    fn kernel(&self, learning_rate: f64) -> kernels::RmsProp {
+        kernels::RmsProp {
+            rate: learning_rate as f32,
+            rho: self.rho as f32,
+            rest: (1.0 - self.rho) as f32,
+            epsilon: self.epsilon as f32,
+            epsilon_inside_root: self.epsilon_inside_sqrt,
+        }
+    }
+}
+
 impl Optimizer for RmsProp {
     type State<const D: usize> = RmsPropState<D>;
 
@@ -209,6 +264,21 @@ impl Optimizer for RmsProp {
         gradient: Tensor<D>,
         state: Option<RmsPropState<D>>,
     ) -> (Tensor<D>, Option<RmsPropState<D>>) {
+        let state = match state {
+            Some(RmsPropState { mean_square, velocity: None }) if self.momentum == 0.0 && update::is_here(&tensor) => {
+                let [tensor, mean_square] = update::rms_prop(self.kernel(learning_rate), tensor, gradient, mean_square);
+                return (tensor, Some(RmsPropState { mean_square, velocity: None }));
+            }
+            Some(RmsPropState { mean_square, velocity: Some(velocity) })
+                if self.momentum != 0.0 && update::is_here(&tensor) =>
+            {
+                let (step, states) = (self.kernel(learning_rate), [mean_square, velocity]);
+                let [tensor, mean_square, velocity] =
+                    update::rms_prop_with_momentum(step, self.momentum, tensor, gradient, states);
+                return (tensor, Some(RmsPropState { mean_square, velocity: Some(velocity) }));
+            }
+            state => state,
+        };
         let square = gradient.clone().square().mul_scalar(1.0 - self.rho);
         let (mean_square, velocity) = match state {
             Some(state) => (state.mean_square.mul_scalar(self.rho) + square, state.velocity),

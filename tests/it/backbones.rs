@@ -11,7 +11,7 @@ use xp::models::runner::Runner;
 use xp::models::segment::{Norms, Segment};
 use xp::spec::schema::model::BackboneName;
 
-use crate::support::golden::{agrees, drawn, gradients_agree};
+use crate::support::golden::{agrees_within, drawn, gradients_agree};
 
 const GOLDEN: &str = include_str!("../fixtures/backbone_golden.json");
 
@@ -73,8 +73,11 @@ fn features_are_those_of_keras_torchvision_and_timm() {
         let values: Vec<f32> = images.clone().into_data().try_into_vec().unwrap();
         let (features, [n_channels, height, width]) = runner.forward(&values, [c, h, w]);
         let features = TensorData::new(features, [n, n_channels, height, width]);
-        agrees(name, network.forward(images), &case["features"]);
-        agrees(name, Tensor::<4>::from_data(features, &Device::flex()), &case["features"]);
+        // Its many random layers amplify rounding: PyTorch itself is 1.3e-4 away from this reference when its images are
+        // channels_last, and 1.0e-4 with 64-bit numbers.
+        let tolerance = if name == "efficientnet_lite4.torch" { 3e-4 } else { 1e-4 };
+        agrees_within(tolerance, name, network.forward(images), &case["features"]);
+        agrees_within(tolerance, name, Tensor::<4>::from_data(features, &Device::flex()), &case["features"]);
     }
 }
 
@@ -111,8 +114,9 @@ fn gradients_of_a_step_are_torchvisions() {
             let value: f64 = f64::from(loss.clone().into_scalar::<f32>());
             let expected = case[format!("loss_{mode}")].as_f64().unwrap();
             assert!((value - expected).abs() <= 1e-4 * expected, "{name} {mode}: {value}, expected {expected}");
-            // ReLU6 of batch statistics: a value that rounds to the other side of 6 has another gradient.
-            let tolerance = if (name, mode) == ("mobilenet_v2.torch", "train") { 1e-3 } else { 1e-4 };
+            // ReLU6 of batch statistics: a value that rounds to the other side of 0 or 6 has another gradient. PyTorch
+            // itself is 7e-3 away from this reference when its images are channels_last.
+            let tolerance = if (name, mode) == ("mobilenet_v2.torch", "train") { 1e-2 } else { 1e-4 };
             let trained = |operation: &Operation| norms == Norms::Trained || matches!(operation, Operation::Conv(_));
             let nodes = layout.nodes.iter().filter(|node| trained(&node.operation));
             let tensors = nodes.flat_map(|node| node.operation.tensors());

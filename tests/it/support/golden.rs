@@ -22,7 +22,8 @@ pub(crate) fn agrees<const D: usize>(name: &str, tensor: Tensor<D>, golden: &Val
     agrees_within(1e-4, name, tensor, golden);
 }
 
-fn agrees_within<const D: usize>(tolerance: f64, name: &str, tensor: Tensor<D>, golden: &Value) {
+/// As [`agrees`], within another share of the tensor's largest value.
+pub(crate) fn agrees_within<const D: usize>(tolerance: f64, name: &str, tensor: Tensor<D>, golden: &Value) {
     assert_eq!(serde_json::json!(tensor.dims().to_vec()), golden["shape"], "{name}");
     let values: Vec<f64> = tensor.try_into_vec_as().unwrap();
     let close = |what: &str, found: f64, expected: f64, scale: f64| {

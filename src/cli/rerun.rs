@@ -13,7 +13,7 @@ use crate::launch::{self, Launch};
 use crate::report::repeat as repeat_report;
 use crate::run::detail::RunDetail;
 use crate::run::id::RunId;
-use crate::run::metric::{MetricKey, Resolution};
+use crate::run::metric::{MetricKey, Resolution, Split};
 use crate::run::repeat::{self, Pair};
 use crate::settings::Resources;
 use crate::store::connect::Store;
@@ -133,7 +133,13 @@ fn pairs(context: &Context, store: &Store, ids: [&RunId; 2], run: &RunDetail) ->
     for key in keys {
         for resolution in [Resolution::Step, Resolution::Epoch] {
             let [recorded, repeated] = ids.map(|id| context.wait(store.points(id, key, resolution)));
-            pairs.push(Pair { key, recorded: recorded?, repeated: repeated? });
+            let mut pair = Pair { key, recorded: recorded?, repeated: repeated? };
+            if key.split == Split::Test {
+                // A run that was extended was tested at the end of each stretch.
+                let n_earlier = pair.recorded.len().saturating_sub(1);
+                pair.recorded.drain(..n_earlier);
+            }
+            pairs.push(pair);
         }
     }
     Ok(pairs)

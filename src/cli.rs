@@ -18,6 +18,7 @@ mod log;
 mod output;
 mod predict;
 mod progress;
+mod rerun;
 mod resume;
 mod run;
 mod schema;
@@ -54,6 +55,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the work failed, 2 usage or an i
 enum Command {
     Run(run::RunArgs),
     Resume(resume::ResumeArgs),
+    Rerun(rerun::RerunArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Compare(compare::CompareArgs),
@@ -87,6 +89,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(args, context),
         Command::Resume(args) => resume::resume(args, context),
+        Command::Rerun(args) => rerun::rerun(args, context),
         Command::List(args) => list::list(args, context),
         Command::Show(args) => show::show(args, context),
         Command::Compare(args) => compare::compare(args, context),

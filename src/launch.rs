@@ -25,7 +25,7 @@ use crate::launch::panics::Quiet;
 use crate::launch::record::Recorder;
 use crate::report::curve::{self, RunSeries};
 use crate::report::plot;
-use crate::run::detail::{Artifact, RecordingCosts};
+use crate::run::detail::{Artifact, RecordingCosts, RunDetail};
 use crate::run::event::Event;
 use crate::run::id::{RunId, made_up_name};
 use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
@@ -45,7 +45,7 @@ use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
 use crate::train::history::EpochValues;
 use crate::train::plan::Plan;
-use crate::train::session::{ResumePoint, Session};
+use crate::train::session::{Inputs, ResumePoint, Session};
 use crate::train::{Completion, TrainError};
 
 /// Events that may wait for the store; the training thread waits when there are more.
@@ -68,6 +68,8 @@ pub struct Launch<'a> {
     /// What the user should know of the home before a run begins; recorded with it.
     pub warnings: Vec<String>,
     pub stop: StopFlag,
+    /// The run whose record this repeats: the images and weights must be its.
+    pub rerun_of: Option<&'a RunDetail>,
 }
 
 /// A run that was started.
@@ -118,7 +120,8 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
         }
     };
     let started = Started { id, name, run_dir };
-    conduct(&Conduct { launch, runtime, store, started, _lock: lock }, None, Vec::new(), watcher)
+    let expected = launch.rerun_of.map(Inputs::of).unwrap_or_default();
+    conduct(&Conduct { launch, runtime, store, started, _lock: lock }, expected, None, Vec::new(), watcher)
 }
 
 /// Goes on with a run from its last committed epoch; the lock keeps a second process out.
@@ -144,9 +147,9 @@ pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Res
     };
     write(&run_dir.join("resolved.json"), resumption.resolved_json.as_bytes())?;
     runtime.block_on(store.resume_run(&resumption))?;
-    let started = Started { id: id.clone(), name: run.summary.name, run_dir };
+    let started = Started { id: id.clone(), name: run.summary.name.clone(), run_dir };
     let conduct_of = Conduct { launch, runtime, store, started, _lock: lock };
-    conduct(&conduct_of, Some(going_on.point), going_on.committed, watcher)
+    conduct(&conduct_of, Inputs::of(&run), Some(going_on.point), going_on.committed, watcher)
 }
 
 /// The committed epochs' values of the metrics that decide what comes next.
@@ -175,6 +178,7 @@ struct Conduct<'a> {
 /// Trains, records and ends a run.
 fn conduct(
     conduct: &Conduct<'_>,
+    expected: Inputs,
     resume: Option<ResumePoint>,
     committed: Vec<Committed>,
     watcher: &mut dyn Watcher,
@@ -187,7 +191,7 @@ fn conduct(
     let events = Events::new(sender);
     let waits = events.waits();
     let (recorded, ending) = span.in_scope(|| {
-        let trainer = spawn(launch, &started.run_dir, resume, events, span.clone());
+        let trainer = spawn(launch, &started.run_dir, expected, resume, events, span.clone());
         let (spec, device_class, stop) = (&launch.plan.spec, launch.device.class, &launch.stop);
         let recorder =
             Recorder { store, run: started, spec, device_class, stop, committed, warnings: &launch.warnings };
@@ -239,6 +243,9 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
     };
     let mut environment = environment::collect(&launch.device, launch.resources.loader_threads, &working_dir);
     let spec_path = std::path::absolute(launch.spec_path).unwrap_or_else(|_| launch.spec_path.to_owned());
+    if let Some(repeated) = launch.rerun_of {
+        environment.insert(environment::RERUN_OF.to_owned(), repeated.summary.id.to_string());
+    }
     environment.insert(environment::SPEC_PATH.to_owned(), spec_path.display().to_string());
     let run = NewRun {
         id: id.clone(),
@@ -266,6 +273,7 @@ type Trainer = JoinHandle<Result<Completion<()>, RunError>>;
 fn spawn(
     launch: &Launch<'_>,
     run_dir: &Path,
+    expected: Inputs,
     resume: Option<ResumePoint>,
     events: Events,
     span: tracing::Span,
@@ -275,8 +283,17 @@ fn spawn(
     let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
     thread::spawn(move || {
         let _span = span.entered();
-        let session =
-            Session { plan: &plan, device: &device, run_dir: &run_dir, resources, cache, events, stop, resume };
+        let session = Session {
+            plan: &plan,
+            device: &device,
+            run_dir: &run_dir,
+            resources,
+            cache,
+            events,
+            stop,
+            expected,
+            resume,
+        };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),
             Err(payload) => Err(panicked(&panic::text(&*payload))),

@@ -7,11 +7,13 @@ pub mod cache;
 pub mod compare;
 pub mod curve;
 pub mod detail;
+pub mod freezing;
 pub mod json;
 pub mod list;
 pub mod number;
 pub mod plot;
 pub mod predictions;
+pub mod repeat;
 #[cfg(test)]
 mod sample;
 pub(crate) mod table;

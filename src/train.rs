@@ -23,6 +23,7 @@ pub mod network;
 pub mod optimizer;
 pub mod plan;
 pub mod predict;
+pub mod proof;
 pub mod schedule;
 pub mod session;
 pub mod splits;
@@ -56,7 +57,7 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error("read the checkpoint of epoch {epoch}: {reason}")]
     Record { epoch: u32, reason: String },
-    #[error("go on: the {} images are not those that the run was trained on", splits.join(" and "))]
+    #[error("train: the {} images are not those that the run was trained on", splits.join(" and "))]
     OtherData { splits: Vec<String> },
     #[error("use the run: it was trained with the weights {trained_with}, and this xp has {here}")]
     OtherWeights { trained_with: String, here: String },
@@ -64,6 +65,14 @@ pub enum TrainError {
         "train: the loss is {loss} at step {step}, in epoch {epoch}; a lower learning rate or `clip_global_norm` may help"
     )]
     NotFinite { epoch: u32, step: u64, loss: f64 },
+    #[error("freeze: {} moved while training, which is a fault of xp: do not trust this run", first_few(moved))]
+    FrozenMoved { moved: Vec<String> },
+    #[error(
+        "freeze: the frozen layers make something else of an image after training, which is a fault of xp: do not trust this run"
+    )]
+    ProbeMoved,
+    #[error("train: no tensor that trains has moved: no gradient reached any, or the learning rate is too small")]
+    NothingMoved,
     #[error("train: {0}")]
     Engine(String),
     #[error("measure: {0}")]
@@ -76,4 +85,14 @@ pub enum Completion<T> {
     Done(T),
     /// The stop flag was raised.
     Stopped,
+}
+
+/// The first names of a list, and how many more there are.
+fn first_few(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        n => format!("{shown} and {n} more"),
+    }
 }

@@ -12,6 +12,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
+use crate::data::feature_cache::FeatureCache;
 use crate::data::features;
 use crate::data::listing::Listing;
 use crate::data::source;
@@ -97,10 +98,12 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
         let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
         let recorded = run.data.as_ref().filter(|_| args.data.is_none());
         let split = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
+        let cache = FeatureCache::of_spec(&plan.spec.cache, context.home.feature_cache_dir());
         let measuring = scope.spawn(move || {
             let (events, stop) = (Events::new(sender), StopFlag::default());
             let resources = Resources::new(None);
-            Evaluation { plan, device, run_dir, checkpoint, weights_hash, split, resources, events, stop }.measure()
+            Evaluation { plan, device, run_dir, checkpoint, weights_hash, split, resources, cache, events, stop }
+                .measure()
         });
         for event in events {
             if !matches!(event, Event::Warning(_)) {

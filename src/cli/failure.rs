@@ -68,6 +68,8 @@ pub(crate) enum Failure {
     NotThere { what: String, hint: String },
     #[error("{what}")]
     Usage { what: String, hint: String },
+    #[error("{repeated} did not come out as {recorded}")]
+    NotRepeated { recorded: String, repeated: String },
     #[error("failed to {what}: cannot {source}")]
     Cache { what: String, source: CacheError },
     #[error("failed to {what}: {source}")]

@@ -8,6 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::progress::{Lines, Progress};
 use crate::cli::run::{report, stop_on_signals};
 use crate::launch::{self, Launch};
+use crate::models::runner::vector_unit;
 use crate::run::detail::RunDetail;
 use crate::run::summary::{ShownState, State};
 use crate::settings::Resources;
@@ -58,11 +59,25 @@ pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure
         resources: Resources::new(args.loader_threads.map(usize::from)),
         name: None,
         tags: Vec::new(),
-        warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
+        warnings: context
+            .warnings()
+            .into_iter()
+            .chain(plan.warnings.iter().cloned())
+            .chain(other_vectors(&run))
+            .collect(),
         stop: stop_on_signals()?,
+        rerun_of: None,
     };
     let (started, ending) = launch::resume(&launch, &id, &mut progress)?;
     report(args.json, context, &started, &ending)
+}
+
+/// Bytes may come out otherwise on another vector unit; how many threads there are does not matter to them.
+fn other_vectors(run: &RunDetail) -> Option<String> {
+    let (then, now) = (run.environment.get("vectors")?, vector_unit());
+    (then != now).then(|| {
+        format!("the run began on a machine with {then}, and this one has {now}: its last bits may differ from now on")
+    })
 }
 
 /// What keeps a run from going on.

@@ -52,7 +52,7 @@ pub(crate) struct RunArgs {
 /// Longest name of a run or a tag, characters: lists must stay readable.
 const MAX_NAME_LEN: usize = 120;
 
-fn plain_name(text: &str) -> Result<String, String> {
+pub(crate) fn plain_name(text: &str) -> Result<String, String> {
     match text {
         text if text.len() > MAX_NAME_LEN => Err(format!("longer than {MAX_NAME_LEN} characters")),
         text if !is_plain_name(text) => Err(format!("a name {PLAIN_NAME}")),
@@ -81,6 +81,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
         tags: args.tags.clone(),
         warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
         stop,
+        rerun_of: None,
     };
     let (started, ending) = launch::run(&launch, &mut progress)?;
     report(args.json, context, &started, &ending)

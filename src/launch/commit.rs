@@ -80,6 +80,8 @@ impl<'a> Committer<'a> {
                 self.model = Some(facts);
                 self.set_fingerprint().await?;
             }
+            Event::TensorsBefore(moment) => self.store.set_tensors_before(self.id, &moment).await?,
+            Event::TensorsAfter(moment) => self.store.set_tensors_after(self.id, &moment).await?,
             Event::StepPoints(points) => {
                 self.step_points.extend(points);
                 if self.step_points.len() >= STEP_GROUP {
@@ -99,7 +101,6 @@ impl<'a> Committer<'a> {
                 tracing::info!(epoch, best_epoch, monitor, "stopped early");
             }
             Event::Trained(facts) => {
-                self.warn_of_moved_layers(&facts.frozen_hash).await?;
                 self.store.set_trained_facts(self.id, &facts).await?;
             }
             Event::Tested { points } => {
@@ -127,18 +128,6 @@ impl<'a> Committer<'a> {
         let inputs: Vec<&str> = splits.chain([model.weights_hash.as_str(), self.device_class]).collect();
         let fingerprint = fingerprint(self.spec, &inputs);
         self.store.set_fingerprint(self.id, &fingerprint.run, &fingerprint.group).await
-    }
-
-    /// Freezing is proved, not assumed.
-    async fn warn_of_moved_layers(&self, frozen_hash: &str) -> Result<(), StoreError> {
-        match &self.model {
-            Some(model) if model.frozen_hash != frozen_hash => {
-                let text = "frozen layers changed while training: this is a fault of xp, do not trust this run";
-                tracing::error!(text);
-                self.store.add_warning(self.id, text, now_ms()).await
-            }
-            _ => Ok(()),
-        }
     }
 
     async fn commit(&mut self, epoch: u32) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {

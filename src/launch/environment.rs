@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use crate::models::runner::vector_unit;
 use crate::train::device::TrainDevice;
 
 const BURN_VERSION: &str = "0.22.1";
@@ -14,6 +15,9 @@ const MAX_PATCH_BYTES: usize = 256 << 10;
 /// Where the spec was read, absolute: the folders it names are relative to it.
 pub const SPEC_PATH: &str = "spec.path";
 
+/// The id of the run whose record was repeated.
+pub const RERUN_OF: &str = "rerun_of";
+
 /// Names and values, for people and for later questions.
 pub fn collect(device: &TrainDevice, loader_threads: usize, working_dir: &Path) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::from([
@@ -22,6 +26,8 @@ pub fn collect(device: &TrainDevice, loader_threads: usize, working_dir: &Path) 
         ("os".to_owned(), std::env::consts::OS.to_owned()),
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("cpus".to_owned(), std::thread::available_parallelism().map_or(1, usize::from).to_string()),
+        ("arithmetic_threads".to_owned(), rayon::current_num_threads().to_string()),
+        ("vectors".to_owned(), vector_unit().to_owned()),
         ("loader_threads".to_owned(), loader_threads.to_string()),
         ("device".to_owned(), device.class.to_owned()),
         ("device.name".to_owned(), device.description.clone()),

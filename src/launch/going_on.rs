@@ -31,8 +31,6 @@ impl GoingOn {
             epoch: committed.last().map_or(0, |last| last.epoch),
             history,
             extends: run.events.iter().any(|event| event.state == State::Finished),
-            data: run.data.clone(),
-            weights_hash: run.model.as_ref().map(|model| model.weights_hash.clone()),
         };
         Self { point, committed }
     }

@@ -9,7 +9,7 @@ use crate::models::head::{Head, HeadPlan, dense_tensors};
 use crate::models::layout::{Layout, NodeShape};
 use crate::models::operation::Operation;
 use crate::models::parameters::{Parameters, ParametersError};
-use crate::models::runner::Runner;
+use crate::models::runner::{Runner, vector_unit};
 use crate::models::segment::{Norms, Segment};
 
 /// What a network is made of, without its tensors.
@@ -91,7 +91,7 @@ impl Prefix {
     /// What computes its output, as far as that can matter to the last bit.
     pub fn kernel(&self) -> String {
         match self {
-            Self::Runner(_) => format!("cpu, {}", xp_kernels::vector_unit()),
+            Self::Runner(_) => format!("cpu, {}", vector_unit()),
             Self::Nodes { .. } => "burn".to_owned(),
         }
     }

@@ -58,6 +58,11 @@ struct Workspace {
     buffers: Buffers,
 }
 
+/// The vector unit of this machine that frozen layers run on; another may round differently.
+pub fn vector_unit() -> &'static str {
+    xp_kernels::vector_unit()
+}
+
 impl Runner {
     /// Lays out a segment whose norms are folded; `shapes` are its nodes.
     pub fn new(segment: &Segment, shapes: &[NodeShape], n_input_channels: usize) -> Self {
@@ -294,4 +299,55 @@ fn clamps_itself(operation: &Operation) -> bool {
 
 fn values_of(data: TensorData) -> Vec<f32> {
     data.convert_dtype(DType::F32).try_into_vec().expect("a network's tensors are f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::models::layout::Layout;
+    use crate::models::mobilenet_v2;
+    use crate::models::parameters::RandomParameters;
+    use crate::models::resnet::RESNET18;
+    use crate::models::vgg::VGG_TINY;
+
+    fn runner(layout: &Layout) -> Runner {
+        let random = RandomParameters { seed: 3 };
+        let segment = Segment::new(&layout.nodes, 0, &random, &Device::flex()).unwrap().folded();
+        Runner::new(&segment, &layout.nodes, 3)
+    }
+
+    /// Alone, among others, in another place, on one thread or on several: the same bytes.
+    #[test]
+    fn an_images_output_depends_on_nothing_but_the_image() {
+        let form = crate::models::layout::Form::Torch;
+        for layout in [VGG_TINY.layout(), RESNET18.basic_layout(), mobilenet_v2::layout(form)] {
+            let chw = [3, 70, 53];
+            let n_values: usize = chw.iter().product();
+            let images: Vec<f32> = (0..5 * n_values).map(|i| (i * 31 % 101) as f32 / 50.0 - 1.0).collect();
+            let runner = runner(&layout);
+            let (together, output_chw) = runner.forward(&images, chw);
+            let n_outputs: usize = output_chw.iter().product();
+            assert_eq!((together.len(), output_chw), (5 * n_outputs, layout.output_chw(layout.nodes.len(), 70, 53)));
+            for n_threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+                for (i, image) in images.chunks_exact(n_values).enumerate() {
+                    let (alone, _) = pool.install(|| runner.forward(image, chw));
+                    assert!(alone == together[i * n_outputs..(i + 1) * n_outputs], "{} {i}", layout.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_on_the_way_to_the_tensors() {
+        let layout = RESNET18.basic_layout();
+        let random = RandomParameters { seed: 3 };
+        let segment = Segment::new(&layout.nodes, 0, &random, &Device::flex()).unwrap().folded();
+        let expected: Vec<_> = segment.tensors(&layout.nodes).flat_map(|(_, tensors)| tensors).collect();
+        let found = Runner::new(&segment, &layout.nodes, 3).tensors();
+        assert!(!expected.is_empty());
+        assert!(found == expected);
+    }
 }

@@ -10,6 +10,7 @@ use crate::report::number::unbounded_text;
 use crate::report::time::rfc3339_text;
 use crate::run::detail::{Artifact, CheckpointRecord, RecordingCosts, RunDetail, SystemSeries};
 use crate::run::event::{DataFacts, ModelFacts, SkippedInput};
+use crate::run::freezing::Proof;
 use crate::run::metric::SeriesSummary;
 use crate::run::summary::RunSummary;
 
@@ -33,6 +34,26 @@ pub fn detail(detail: &RunDetail) -> Value {
     object.extend(run_object(&detail.summary));
     object.extend(detail_object(detail));
     Value::Object(object)
+}
+
+/// `xp show --freezing --json`.
+pub fn freezing(detail: &RunDetail, proof: &Proof) -> Value {
+    let tensors = proof.tensors.iter().map(|tensor| {
+        json!({
+            "name": tensor.name,
+            "frozen": tensor.is_frozen,
+            "before": tensor.before,
+            "after": tensor.after,
+            "moved": tensor.has_moved(),
+        })
+    });
+    json!({
+        "schema": SCHEMA,
+        "id": detail.summary.id.as_str(),
+        "name": detail.summary.name,
+        "probe": { "before": proof.probe_before, "after": proof.probe_after },
+        "tensors": tensors.collect::<Vec<_>>(),
+    })
 }
 
 fn run(run: &RunSummary) -> Value {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::run::bill::Bill;
+use crate::run::freezing::Moment;
 use crate::run::metric::{MetricKey, Point, Split};
 
 /// A stretch of work that takes long enough to show progress for.
@@ -97,6 +98,10 @@ pub enum Event {
     PhaseEnded,
     Data(DataFacts),
     Model(ModelFacts),
+    /// The network's tensors before the first step.
+    TensorsBefore(Moment),
+    /// And after the last.
+    TensorsAfter(Moment),
     /// What the frozen layers will cost.
     Bill(Bill),
     Skipped(SkippedInput),

@@ -7,6 +7,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
 use burn::train::InferenceStep;
 
+use crate::data::feature_cache::FeatureCache;
 use crate::run::event::{Event, Phase, SavedCheckpoint, SplitFacts};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
@@ -88,6 +89,8 @@ pub struct Evaluation<'a> {
     /// The images that the run itself used, where these should be the same.
     pub split: Option<&'a SplitFacts>,
     pub resources: Resources,
+    /// Where the frozen layers' output may be kept on disk.
+    pub cache: Option<FeatureCache>,
     pub events: Events,
     pub stop: StopFlag,
 }
@@ -95,18 +98,25 @@ pub struct Evaluation<'a> {
 impl Evaluation<'_> {
     /// Reads the images and measures them, or a part, with the checkpoint; tells how many there are.
     pub fn measure(&self) -> Result<Completion<(Measured, u64)>, TrainError> {
-        let reading =
-            Reading { plan: self.plan, resources: self.resources, events: &self.events, stop: &self.stop, cache: None };
+        let reading = Reading {
+            plan: self.plan,
+            resources: self.resources,
+            events: &self.events,
+            stop: &self.stop,
+            cache: self.cache.as_ref(),
+        };
+        let network = network::build(self.plan, self.device)?;
+        if let Some(trained_with) = self.weights_hash.filter(|hash| *hash != network.weights_hash) {
+            return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });
+        }
         let (split, listing) = &self.plan.listings[0];
-        let Completion::Done(images) = reading.images(*split, listing, None)? else { return Ok(Completion::Stopped) };
+        let Completion::Done(images) = reading.images(*split, listing, Some(network.trainee.frame()))? else {
+            return Ok(Completion::Stopped);
+        };
         let n_split_images = images.len() as u64;
         if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");
             self.events.send(Event::Warning(text));
-        }
-        let network = network::build(self.plan, self.device)?;
-        if let Some(trained_with) = self.weights_hash.filter(|hash| *hash != network.weights_hash) {
-            return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });
         }
         checkpoint::verify_manifest(self.run_dir, self.checkpoint)?;
         let trainee = load(network.trainee, self.run_dir, self.checkpoint.epoch)?;

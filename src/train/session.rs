@@ -8,7 +8,9 @@ use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::count_parameters;
+use crate::run::detail::RunDetail;
 use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
+use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -26,6 +28,7 @@ use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
 use crate::train::plan::Plan;
+use crate::train::proof;
 use crate::train::schedule::StepSchedule;
 use crate::train::splits::Reading;
 use crate::train::step::{Frame, Trainee};
@@ -43,6 +46,7 @@ pub struct Session<'a> {
     pub cache: Option<FeatureCache>,
     pub events: Events,
     pub stop: StopFlag,
+    pub expected: Inputs,
     /// Where an earlier process got to; `None` for a new run.
     pub resume: Option<ResumePoint>,
 }
@@ -56,10 +60,21 @@ pub struct ResumePoint {
     pub history: EpochValues,
     /// Whether the run had finished before: what is asked for is more than what ended it.
     pub extends: bool,
-    /// The images that the committed epochs were trained on.
+}
+
+/// What a run must be trained on, because it goes on with a record or repeats one; nothing is asked of what is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
     pub data: Option<DataFacts>,
-    /// The weights that the run began with.
     pub weights_hash: Option<String>,
+}
+
+impl Inputs {
+    /// Those of a run.
+    pub fn of(run: &RunDetail) -> Self {
+        let weights_hash = run.model.as_ref().map(|model| model.weights_hash.clone());
+        Self { data: run.data.clone(), weights_hash }
+    }
 }
 
 /// The sources of a training's batches.
@@ -81,12 +96,15 @@ impl Session<'_> {
             return Ok(Completion::Stopped);
         };
         self.events.send(Event::Model(self.model_facts(&network)));
+        let before = self.moment(&network.trainee)?;
+        self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&splits);
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
             return Ok(Completion::Stopped);
         };
+        self.prove(&before, &trained)?;
         let tensors = network::named_tensors(self.plan, &trained);
         self.events.send(Event::Trained(TrainedFacts {
             frozen_hash: network::hash(&tensors.frozen),
@@ -125,6 +143,24 @@ impl Session<'_> {
         Ok(Completion::Done(splits))
     }
 
+    fn moment(&self, trainee: &Trainee) -> Result<Moment, TrainError> {
+        proof::moment(self.plan, trainee).map_err(|error| TrainError::Engine(error.to_string()))
+    }
+
+    /// Freezing is proved, not assumed. Where the run goes on, `before` is what it began with all the same: it is built
+    /// from the weights and the seed.
+    fn prove(&self, before: &Moment, trained: &Trainee) -> Result<(), TrainError> {
+        let after = self.moment(trained)?;
+        let breach = Proof::of(before, &after).breach();
+        self.events.send(Event::TensorsAfter(after));
+        match breach {
+            None => Ok(()),
+            Some(Breach::FrozenMoved(moved)) => Err(TrainError::FrozenMoved { moved }),
+            Some(Breach::ProbeMoved) => Err(TrainError::ProbeMoved),
+            Some(Breach::NothingMoved) => Err(TrainError::NothingMoved),
+        }
+    }
+
     fn send_bill(&self, splits: &[(Split, Images)]) {
         let n_used = |split, images: &Images| batches::of_split(self.plan, split, images.labels()).n_members();
         let images: Vec<_> = splits.iter().map(|(split, images)| (*split, u64::from(n_used(*split, images)))).collect();
@@ -134,7 +170,7 @@ impl Session<'_> {
 
     /// Epochs on other images would not be epochs of the same run.
     fn refuse_other_data(&self, facts: &DataFacts) -> Result<(), TrainError> {
-        match self.resume.as_ref().and_then(|resume| resume.data.as_ref()) {
+        match &self.expected.data {
             Some(before) if before != facts => {
                 let changed = facts.splits.iter().filter(|split| !before.splits.contains(split));
                 Err(TrainError::OtherData { splits: changed.map(|split| split.split.to_string()).collect() })
@@ -144,7 +180,7 @@ impl Session<'_> {
     }
 
     fn refuse_other_weights(&self, network: &Network) -> Result<(), TrainError> {
-        match self.resume.as_ref().and_then(|resume| resume.weights_hash.as_ref()) {
+        match &self.expected.weights_hash {
             Some(before) if *before != network.weights_hash => {
                 Err(TrainError::OtherWeights { trained_with: before.clone(), here: network.weights_hash.clone() })
             }

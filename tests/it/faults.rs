@@ -162,6 +162,7 @@ impl<'a> InLibrary<'a> {
             tags: Vec::new(),
             warnings: self.warnings.clone(),
             stop: stop.clone(),
+            rerun_of: None,
         };
         let mut watcher = When(|event: &Event| on_event(event, &stop));
         launch::run(&launch, &mut watcher).map(|(_, ending)| ending)

@@ -46,6 +46,7 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
         cache,
         events: Events::new(sender),
         stop: StopFlag::default(),
+        expected: Default::default(),
         resume: None,
     };
     assert_eq!(session.train().unwrap(), Completion::Done(()));
@@ -264,4 +265,46 @@ fn a_cache_that_cannot_be_used_costs_time_alone() {
         assert_eq!(measured(&events), expected);
         assert!(warnings(&events).iter().any(|text| text.contains(told)), "{:?}", warnings(&events));
     }
+}
+
+#[test]
+fn show_proves_what_was_frozen_and_what_moved() {
+    let place = Place::new();
+    place.edit("frozen_layers: all", "frozen_layers: { stages: 8 }");
+    let run = place.xp(&["run", "spec.yaml", "--name", "proved"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let proof = place.json(&["show", "proved", "--freezing", "--json"]);
+    let tensors = proof["tensors"].as_array().unwrap();
+    let of = |is_frozen: bool| tensors.iter().filter(move |tensor| tensor["frozen"] == is_frozen);
+    assert!(of(true).count() > 20 && of(false).count() > 2, "{}", tensors.len());
+    assert!(of(true).all(|tensor| tensor["moved"] == false && tensor["before"] == tensor["after"]));
+    assert!(of(false).all(|tensor| tensor["moved"] == true));
+    assert!(
+        of(true).any(|tensor| tensor["name"] == "blocks.6.0.bn1.running_mean" || tensor["name"] == "conv_stem.weight")
+    );
+    let probe = &proof["probe"];
+    assert!(probe["before"].as_str().unwrap().len() == 64 && probe["before"] == probe["after"], "{probe}");
+    let text = place.xp(&["show", "proved", "--freezing"]).stdout;
+    assert!(text.contains("tensors frozen, none moved") && text.contains("tensors trained, all moved"), "{text}");
+    assert!(text.contains("the same after training"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    // Going on keeps what the run began with.
+    assert_eq!(place.xp(&["resume", "proved", "--epochs", "4"]).code, 0);
+    let longer = place.json(&["show", "proved", "--freezing", "--json"]);
+    let befores = |proof: &serde_json::Value| {
+        proof["tensors"].as_array().unwrap().iter().map(|tensor| tensor["before"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(befores(&longer), befores(&proof));
+    assert_ne!(longer["tensors"], proof["tensors"]);
+}
+
+/// Without any weight on an image there is no gradient.
+#[test]
+fn a_run_in_which_nothing_moves_fails_and_says_so() {
+    let place = Place::new();
+    let sets = ["--set", "optimizer={ sgd: { learning_rate: 0.1 } }", "--set", "class_weights={ blue: 0, red: 0 }"];
+    let run = place.xp(&[&["run", "spec.yaml", "--name", "still"], &sets[..]].concat());
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stderr.contains("no tensor that trains has moved"), "{}", run.stderr);
+    assert_eq!(place.json(&["show", "still", "--json"])["state"], "failed");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod backbones;
+mod cache;
 mod cli_augment;
 mod cli_check;
 mod cli_init;
@@ -23,6 +24,7 @@ mod notebook;
 mod old_home;
 mod predict;
 mod readme;
+mod rerun;
 mod resume;
 mod schema;
 mod sources;

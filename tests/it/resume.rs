@@ -36,8 +36,17 @@ fn kill_after(place: &Place, arguments: &[&str], wait: Duration) {
     child.wait().unwrap();
 }
 
-fn kill_and_resume(n_kills: u64, longest_wait_ms: u64) {
-    let place = place();
+/// Nothing changes from epoch to epoch in front of the frozen layers, so that what they give is kept on disk.
+fn cached_place() -> Place {
+    let place = Place::new();
+    place.edit("frozen_layers: all", "frozen_layers: { stages: 8 }\n  batch_norm: train");
+    place.edit("epochs: 2", "epochs: 12");
+    place
+}
+
+/// Kills runs of a place at random times until each gets through. Each begins with an empty cache, so that kills also
+/// come while it is written.
+fn kill_and_resume(place: &Place, n_kills: u64, longest_wait_ms: u64) {
     place.edit("epochs: 12", "epochs: 12\nschedule: { cosine: { warmup_epochs: 1 } }");
     assert_eq!(place.xp(&["run", "spec.yaml", "--name", "whole"]).code, 0);
     let wait = |i: u64| {
@@ -53,10 +62,11 @@ fn kill_and_resume(n_kills: u64, longest_wait_ms: u64) {
             // The same run is killed again and again until it gets through.
             Some(name) => {
                 n_resumed += 1;
-                kill_after(&place, &["resume", &name.clone()], wait(i));
+                kill_after(place, &["resume", &name.clone()], wait(i));
             }
             None => {
-                kill_after(&place, &["run", "spec.yaml", "--name", &name], wait(i));
+                let _ = fs::remove_dir_all(place.path(".xp/cache"));
+                kill_after(place, &["run", "spec.yaml", "--name", &name], wait(i));
                 names.extend(Some(name).filter(|name| place.xp(&["show", name]).code == 0));
             }
         }
@@ -67,19 +77,25 @@ fn kill_and_resume(n_kills: u64, longest_wait_ms: u64) {
             let printed = place.xp(&["resume", name]);
             assert_eq!(printed.code, 0, "{}", printed.stderr);
         }
-        assert_eq!(result(&place, name), result(&place, "whole"), "{name}");
+        assert_eq!(result(place, name), result(place, "whole"), "{name}");
     }
 }
 
 #[test]
 fn ten_kills_and_resumes_end_with_the_bytes_of_an_uninterrupted_run() {
-    kill_and_resume(10, 1_500);
+    kill_and_resume(&place(), 10, 1_500);
+}
+
+#[test]
+fn ten_kills_and_resumes_with_a_cache_end_with_the_bytes_of_an_uninterrupted_run() {
+    kill_and_resume(&cached_place(), 10, 1_000);
 }
 
 #[test]
 #[ignore = "takes minutes; the same as ten"]
 fn a_hundred_kills_and_resumes_end_with_the_bytes_of_an_uninterrupted_run() {
-    kill_and_resume(100, 1_500);
+    kill_and_resume(&place(), 100, 1_500);
+    kill_and_resume(&cached_place(), 100, 1_000);
 }
 
 #[test]

@@ -153,6 +153,7 @@ impl Lab {
             cache: Some(self.cache(&plan)).filter(|_| plan.spec.cache.enabled),
             events: Events::new(sender),
             stop: StopFlag::default(),
+            expected: Default::default(),
             resume: None,
         };
         session.train().map_err(|error| error.to_string())?;

@@ -1,0 +1,37 @@
+//! A network's tensors at one moment, hashed, and what its frozen layers make of a made-up image.
+
+use burn::tensor::TensorReadError;
+
+use crate::run::freezing::{Moment, TensorHash};
+use crate::train::network::{hash, named_tensors};
+use crate::train::plan::Plan;
+use crate::train::step::{Trainee, Values};
+
+/// Hashes every tensor as it really runs, running statistics included, and the probe image's output.
+pub fn moment(plan: &Plan, trainee: &Trainee) -> Result<Moment, TensorReadError> {
+    let named = named_tensors(plan, trainee);
+    let of = |is_frozen| {
+        move |tensor: &(String, burn::tensor::TensorData)| TensorHash {
+            name: tensor.0.clone(),
+            is_frozen,
+            hash: hash(std::slice::from_ref(tensor)),
+        }
+    };
+    let tensors = named.frozen.iter().map(of(true)).chain(named.trained.iter().map(of(false)));
+    Ok(Moment { tensors: tensors.collect(), probe: probe(plan, trainee)? })
+}
+
+fn probe(plan: &Plan, trainee: &Trainee) -> Result<Option<String>, TensorReadError> {
+    let frame = trainee.frame();
+    if frame.prefix.is_empty() {
+        return Ok(None);
+    }
+    let n_bytes = plan.input_chw.iter().product::<usize>();
+    let image = Values::PixelsNhwc((0..n_bytes).map(|i| (i * 7 % 251) as u8).collect());
+    let output = frame.features(&image, plan.input_chw, 1).try_into_vec_as::<f32>()?;
+    let mut hasher = blake3::Hasher::new();
+    for value in output {
+        hasher.update(&value.to_le_bytes());
+    }
+    Ok(Some(hasher.finalize().to_hex().to_string()))
+}

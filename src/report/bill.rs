@@ -18,7 +18,7 @@ pub fn line(bill: &Bill) -> Option<String> {
         return None;
     }
     let share = format!(
-        "{:.0} % of {} multiply-adds an image are frozen",
+        "{:.0} % of {} multiply-adds are frozen",
         bill.frozen_share() * 100.0,
         multiply_adds(bill.multiply_adds)
     );
@@ -121,10 +121,10 @@ mod tests {
             ]
             .join("\n"),
             @r"
-        91 % of 6.62 G multiply-adds an image are frozen, paid once, 25.5 GiB on disk
-        91 % of 6.62 G multiply-adds an image are frozen, paid once, kept in memory
-        91 % of 6.62 G multiply-adds an image are frozen, paid once for valid
-        91 % of 6.62 G multiply-adds an image are frozen, paid in every epoch
+        91 % of 6.62 G multiply-adds are frozen, paid once, 25.5 GiB on disk
+        91 % of 6.62 G multiply-adds are frozen, paid once, kept in memory
+        91 % of 6.62 G multiply-adds are frozen, paid once for valid
+        91 % of 6.62 G multiply-adds are frozen, paid in every epoch
         "
         );
         assert_eq!(super::line(&Bill { frozen_multiply_adds: 0, ..bill([every_time(), every_time()]) }), None);

@@ -16,8 +16,9 @@ fn a_run_prints_a_line_an_epoch_and_is_recorded() {
     assert!(lines[0].starts_with("run first (") && lines[0].contains(") on CPU"), "{}", printed.stdout);
     assert_eq!(lines[1], "  2 classes; images: 12 train, 8 valid, 8 test");
     assert!(lines[2].contains("2,562 of 3,373,570 parameters train; 50 rows frozen"), "{}", lines[2]);
-    assert!(lines[3].starts_with("epoch 1/2  train loss ") && lines[4].starts_with("epoch 2/2"), "{}", printed.stdout);
-    assert!(lines[5].starts_with("test, epoch "), "{}", printed.stdout);
+    assert_eq!(lines[3], "  100 % of 8 M multiply-adds are frozen, paid once, 140.0 KiB on disk");
+    assert!(lines[4].starts_with("epoch 1/2  train loss ") && lines[5].starts_with("epoch 2/2"), "{}", printed.stdout);
+    assert!(lines[6].starts_with("test, epoch "), "{}", printed.stdout);
 
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{}", printed.stdout);
     assert_eq!(place.json(&["list", "--tag", "large", "--json"])["runs"], serde_json::json!([]));

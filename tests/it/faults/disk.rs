@@ -1,4 +1,4 @@
-//! A disk that fills up: while checkpoints are written, in the database, at the very first start.
+//! A disk that fills up: while checkpoints are written, under the cache, in the database, at the very first start.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -53,6 +53,28 @@ fn while_a_checkpoint_is_written() {
         assert!(n_committed(&place, "full") >= n_before);
         fs::remove_file(runs_dir.join("filler")).unwrap();
         goes_on_to_the_same_bytes(&place, "full");
+    });
+}
+
+/// What the frozen layers give can be computed again, so a disk without room for it keeps no run from training.
+#[test]
+fn under_the_cache() {
+    with_mounts("faults::disk::under_the_cache", || {
+        let place = Place::new();
+        let expected = place.json(&["run", "spec.yaml", "--json", "--set", "cache.enabled=false"]);
+        let cache = place.path(".xp/cache");
+        let _disk = Mounted::tmpfs(&cache, 64);
+        fill(&mut File::create(cache.join("filler")).unwrap());
+        let run = place.xp(&["run", "spec.yaml", "--name", "full"]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stderr.contains("is not kept on disk: cannot use"), "{}", run.stderr);
+        assert!(run.stderr.contains("No space left on device"), "{}", run.stderr);
+        let shown = place.json(&["show", "full", "--json"]);
+        assert_eq!((&shown["trained"], &shown["metrics"]), (&expected["trained"], &expected["metrics"]));
+        // With room again, it is kept.
+        fs::remove_file(cache.join("filler")).unwrap();
+        assert_eq!(place.xp(&["run", "spec.yaml", "--set", "model.frozen_layers.stages=8"]).code, 0);
+        assert!(place.json(&["cache", "size", "--json"])["n_rows"].as_u64().unwrap() > 0);
     });
 }
 

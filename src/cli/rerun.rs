@@ -7,18 +7,15 @@ use crate::cli::context::Context;
 use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::progress::{Lines, Progress};
-use crate::cli::run::{plain_name, report, stop_on_signals};
+use crate::cli::run::{plain_name, prepared, report};
 use crate::launch::{self, Launch};
 use crate::report::repeat as repeat_report;
 use crate::run::detail::RunDetail;
 use crate::run::id::RunId;
 use crate::run::metric::{MetricKey, Resolution, Split};
 use crate::run::repeat::{self, Pair};
-use crate::settings::Resources;
 use crate::store::connect::Store;
 use crate::store::runs::Ending;
-use crate::train::device;
 use crate::train::plan::plan;
 
 /// Run a run again from its record: the same spec, images and weights, as a new run.
@@ -57,23 +54,8 @@ pub(crate) fn rerun(args: &RerunArgs, context: &Context) -> Result<(), Failure> 
     }
     let loaded = loaded_spec(&run, &[])?;
     let plan = plan(&loaded)?;
-    let device = device::open(loaded.spec.device)?;
-    let lines = if args.json { Lines::Hidden } else { Lines::Printed };
-    let backbone = plan.network.layout.name.to_owned();
-    let mut progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
-    let launch = Launch {
-        home: &context.home,
-        plan: &plan,
-        spec_path: &loaded.path,
-        spec_yaml: &run.spec_yaml,
-        device,
-        resources: Resources::new(args.loader_threads.map(usize::from)),
-        name: args.name.clone(),
-        tags: Vec::new(),
-        warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
-        stop: stop_on_signals()?,
-        rerun_of: Some(&run),
-    };
+    let (launch, mut progress) = prepared(context, &loaded, &plan, args.loader_threads, args.json)?;
+    let launch = Launch { spec_yaml: &run.spec_yaml, name: args.name.clone(), rerun_of: Some(&run), ..launch };
     let (started, ending) = launch::run(&launch, &mut progress)?;
     if !args.verify || ending != Ending::Finished {
         return report(args.json, context, &started, &ending);

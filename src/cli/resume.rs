@@ -5,15 +5,12 @@ use clap::Args;
 use crate::cli::context::Context;
 use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
-use crate::cli::progress::{Lines, Progress};
-use crate::cli::run::{report, stop_on_signals};
+use crate::cli::run::{prepared, report};
 use crate::launch::{self, Launch};
 use crate::models::runner::vector_unit;
 use crate::run::detail::RunDetail;
 use crate::run::summary::{ShownState, State};
-use crate::settings::Resources;
 use crate::spec::short_forms::DeviceChoice;
-use crate::train::device;
 use crate::train::plan::plan;
 
 /// Go on with a run from its last finished epoch.
@@ -46,28 +43,9 @@ pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure
     let loaded = loaded_spec(&run, &sets)?;
     refuse(&run, loaded.spec.epochs, args.epochs)?;
     let plan = plan(&loaded)?;
-    let device = device::open(loaded.spec.device)?;
-    let lines = if args.json { Lines::Hidden } else { Lines::Printed };
-    let backbone = plan.network.layout.name.to_owned();
-    let mut progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
-    let launch = Launch {
-        home: &context.home,
-        plan: &plan,
-        spec_path: &loaded.path,
-        spec_yaml: &run.spec_yaml,
-        device,
-        resources: Resources::new(args.loader_threads.map(usize::from)),
-        name: None,
-        tags: Vec::new(),
-        warnings: context
-            .warnings()
-            .into_iter()
-            .chain(plan.warnings.iter().cloned())
-            .chain(other_vectors(&run))
-            .collect(),
-        stop: stop_on_signals()?,
-        rerun_of: None,
-    };
+    let (launch, mut progress) = prepared(context, &loaded, &plan, args.loader_threads, args.json)?;
+    let warnings = launch.warnings.iter().cloned().chain(other_vectors(&run)).collect();
+    let launch = Launch { spec_yaml: &run.spec_yaml, warnings, ..launch };
     let (started, ending) = launch::resume(&launch, &id, &mut progress)?;
     report(args.json, context, &started, &ending)
 }

@@ -22,7 +22,7 @@ use crate::spec::schema::{PLAIN_NAME, is_plain_name};
 use crate::spec::short_forms::DeviceChoice;
 use crate::store::runs::Ending;
 use crate::train::device;
-use crate::train::plan::plan;
+use crate::train::plan::{Plan, plan};
 
 /// Train what a spec says and record it.
 #[derive(Debug, Args)]
@@ -65,26 +65,38 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
     sets.extend(args.device.as_ref().map(|device| format!("device={device}")));
     let loaded = LoadedSpec::read(&args.spec, &sets)?;
     let plan = plan(&loaded)?;
-    let device = device::open(loaded.spec.device)?;
-    let stop = stop_on_signals()?;
-    let lines = if args.json { Lines::Hidden } else { Lines::Printed };
-    let backbone = plan.network.layout.name.to_owned();
-    let mut progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
-    let launch = Launch {
-        home: &context.home,
-        plan: &plan,
-        spec_path: &args.spec,
-        spec_yaml: &loaded.text,
-        device,
-        resources: Resources::new(args.loader_threads.map(usize::from)),
-        name: args.name.clone(),
-        tags: args.tags.clone(),
-        warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
-        stop,
-        rerun_of: None,
-    };
+    let (launch, mut progress) = prepared(context, &loaded, &plan, args.loader_threads, args.json)?;
+    let launch = Launch { name: args.name.clone(), tags: args.tags.clone(), ..launch };
     let (started, ending) = launch::run(&launch, &mut progress)?;
     report(args.json, context, &started, &ending)
+}
+
+/// A launch of a plan as its spec says, with a name that is made up, and what prints its progress.
+pub(crate) fn prepared<'a>(
+    context: &'a Context,
+    loaded: &'a LoadedSpec,
+    plan: &'a Plan,
+    loader_threads: Option<u16>,
+    json: bool,
+) -> Result<(Launch<'a>, Progress), Failure> {
+    let device = device::open(loaded.spec.device)?;
+    let lines = if json { Lines::Hidden } else { Lines::Printed };
+    let backbone = plan.network.layout.name.to_owned();
+    let progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
+    let launch = Launch {
+        home: &context.home,
+        plan,
+        spec_path: &loaded.path,
+        spec_yaml: &loaded.text,
+        device,
+        resources: Resources::new(loader_threads.map(usize::from)),
+        name: None,
+        tags: Vec::new(),
+        warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
+        stop: stop_on_signals()?,
+        rerun_of: None,
+    };
+    Ok((launch, progress))
 }
 
 /// Ctrl-C, a polite kill, and a terminal that was closed.

@@ -135,8 +135,8 @@ def by_keras(folder):
     }
     layers = keras.layers
     head = keras.Sequential([layers.Flatten(), layers.Dense(256, "relu"), layers.Dropout(0.6), layers.Dense(1, "sigmoid")])
-    head.compile(keras.optimizers.RMSprop(1e-4), "binary_crossentropy", ["accuracy"])
-    head.fit(*data["train"], BATCH, EPOCHS, validation_data=data["valid"], verbose=0)
+    head.compile(keras.optimizers.RMSprop(1e-4), "binary_crossentropy", metrics=["accuracy"])
+    head.fit(*data["train"], batch_size=BATCH, epochs=EPOCHS, validation_data=data["valid"], verbose=0)
     return {"untimed_s": 0.0}
 
 
@@ -174,9 +174,11 @@ def main():
             for name in ("xp, nothing kept yet", "xp, kept by the run before"):
                 took, _ = timed([args.xp, "--home", str(home), "run", "spec.yaml"], cwd=folder)
                 seconds.setdefault(name, []).append(took)
+                print(f"{name}: {took:.1f} s", file=sys.stderr, flush=True)
             for name in PEERS:
                 took, output = timed([sys.executable, __file__, "--peer", name, str(folder)])
                 seconds.setdefault(name, []).append(took + json.loads(output.splitlines()[-1])["untimed_s"])
+                print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
     ours = statistics.median(seconds["xp, nothing kept yet"])
     print("| by | seconds | of xp's |\n|---|---|---|")
     for name, times in seconds.items():

@@ -23,6 +23,7 @@ pub mod network;
 pub mod optimizer;
 pub mod plan;
 pub mod predict;
+pub mod probe;
 pub mod schedule;
 pub mod session;
 pub mod splits;

@@ -7,7 +7,7 @@ use burn::tensor::TensorData;
 
 use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
 use crate::models::head::dense_tensors;
-use crate::models::parameters::{ParametersError, RandomParameters, TensorAddress};
+use crate::models::parameters::{Parameters, ParametersError, RandomParameters, TensorAddress};
 use crate::run::metric::Measure;
 use crate::spec::schema::Spec;
 use crate::train::device::TrainDevice;
@@ -33,6 +33,15 @@ pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersErr
         Some(_) => network,
         None => Network { weights_hash: NO_WEIGHTS.to_owned(), ..network },
     })
+}
+
+/// The plan's network with backbone and head from one place, such as a file that it was written to.
+pub fn of_parameters(
+    plan: &Plan,
+    device: &TrainDevice,
+    parameters: &dyn Parameters,
+) -> Result<Network, ParametersError> {
+    with_sources(plan, device, Sources { backbone: parameters, head: parameters })
 }
 
 /// Opens the weights that a plan begins with.

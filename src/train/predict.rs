@@ -10,7 +10,7 @@ use crate::data::resize::resize;
 use crate::models::backbone;
 use crate::models::classifier::{NetworkPlan, Prefix, Sources, Tail};
 use crate::models::freeze::freeze;
-use crate::models::parameters::ParametersError;
+use crate::models::parameters::{Parameters, ParametersError};
 use crate::models::segment::Norms;
 use crate::models::top;
 use crate::run::event::SavedCheckpoint;
@@ -69,9 +69,17 @@ impl Predictor {
         }
         checkpoint::verify_manifest(run_dir, checkpoint)?;
         let trainee = evaluate::load(network.trainee, run_dir, checkpoint.epoch)?;
-        let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("an image is no larger"));
-        let view = View { height, width, crop_fraction: None, filter: plan.filter, exif: plan.spec.data.exif };
-        Ok(Self { trainee, view })
+        Ok(Self { trainee, view: View::of_plan(plan) })
+    }
+
+    /// A plan's network with all of its tensors from one place.
+    pub fn of_parameters(
+        plan: &Plan,
+        device: &TrainDevice,
+        parameters: &dyn Parameters,
+    ) -> Result<Self, ParametersError> {
+        let trainee = network::of_parameters(plan, device, parameters)?.trainee.valid();
+        Ok(Self { trainee, view: View::of_plan(plan) })
     }
 
     /// The trained network.
@@ -129,7 +137,8 @@ impl Predictor {
         pairs.map(|(found, expected)| (found - expected).abs()).all(|gap| gap <= golden.tolerance * largest)
     }
 
-    fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
+    /// What the head gives for an image of the network's size, before softmax or sigmoid.
+    pub fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
         let features = self.trainee.frame().features(&Values::PixelsNhwc(pixels_hwc), chw, 1);
         let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
         logits.expect("logits are numbers")
@@ -145,6 +154,11 @@ impl Predictor {
 }
 
 impl View {
+    fn of_plan(plan: &Plan) -> Self {
+        let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("an image is no larger"));
+        Self { height, width, crop_fraction: None, filter: plan.filter, exif: plan.spec.data.exif }
+    }
+
     /// What a network sees of an image's file.
     pub fn of(&self, file: &[u8]) -> Result<RgbImage, DecodeError> {
         let decoded = decode(file)?;

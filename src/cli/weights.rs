@@ -223,7 +223,7 @@ fn verify(name: Option<&str>, as_json: bool, cache: &Cache) -> Result<(), Failur
     for source in sources {
         for file in source.files.iter().filter(|file| cache.path(file).is_file()) {
             let path = cache.path(file);
-            let checked = Digests::of_file(&path).and_then(|digests| digests.check(file, &path.display().to_string()));
+            let checked = Digests::checked(&path, file, &[], &path.display().to_string());
             results.push((source, file, checked.err().map(|error| error.to_string())));
         }
     }

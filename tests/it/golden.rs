@@ -24,7 +24,7 @@ const ESPRESSO: usize = 967;
 fn located() -> Located {
     let source = registry::default_source(BackboneName::EfficientnetLite0);
     let (_, bytes) = source.embedded().unwrap();
-    Located { source, stored: Stored::Embedded(bytes), blake3: String::new() }
+    Located { source, stored: Stored::Embedded(bytes), blake3: String::new(), published: None }
 }
 
 /// Pooled features and logits of one image, after a change to the network that should not matter.

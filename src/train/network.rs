@@ -13,6 +13,7 @@ use crate::spec::schema::Spec;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
 use crate::train::step::{Frame, Trainee};
+use crate::weights::golden;
 use crate::weights::load::FileParameters;
 
 /// A network ready to train.
@@ -27,7 +28,12 @@ pub struct Network {
 const NO_WEIGHTS: &str = "none";
 
 /// Loads or draws all tensors; the head is drawn by the spec's seed whatever the weights.
+///
+/// Errors: the weights cannot be read, or a published file gives other answers than those that are known of it.
 pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersError> {
+    if let Some(located) = &plan.weights {
+        golden::check(located).map_err(|error| ParametersError::Unreadable(error.to_string()))?;
+    }
     let network = with_parameters(plan, |sources| with_sources(plan, device, sources))?;
     Ok(match plan.spec.model.backbone {
         Some(_) => network,

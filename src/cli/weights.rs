@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::run::end_on_signals;
 use crate::weights::cache::Cache;
 use crate::weights::digest::Digests;
 use crate::weights::fetch::{Fetcher, Received, Wanted, url};
@@ -40,7 +41,7 @@ enum WeightsCommand {
     },
     /// Fetch a source's file into the folder of weights.
     ///
-    /// A download that was cut goes on. XP_WEIGHTS_URL names a mirror: an address that stands before every file's name.
+    /// A download that was cut or stopped with Ctrl-C goes on. XP_WEIGHTS_URL names a mirror: an address that stands before every file's name.
     /// Proxies are those of the environment.
     Fetch {
         /// A source, such as vgg16.keras.
@@ -200,6 +201,7 @@ fn fetch(source: &Source, top: bool, cache: &Cache) -> Result<(), Failure> {
         let what = format!("{} has no address of its own", file.name);
         return Err(Failure::NotThere { what, hint: how_to_bring(source, file) });
     };
+    end_on_signals()?;
     let bar = ProgressBar::new(file.n_bytes.unwrap_or(0));
     let style = "{bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta}";
     bar.set_style(ProgressStyle::with_template(style).expect("the template is sound"));

@@ -100,7 +100,7 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
     if args.format == ExportFormat::Json {
         let text = format!("{:#}\n", report_json::detail(&run));
         output::write_whole(&path, text.as_bytes(), overwrite).map_err(at)?;
-        return output::print(&format!("{}\n", path.display()));
+        return output::print(&format!("{}\n", output::from_here(&path).display()));
     }
     let (predictor, plan) = trained(context, &id, &run, args.checkpoint, None)?;
     let network = network(&predictor, &plan)?;
@@ -121,7 +121,7 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
     if args.verify {
         verify(&Written { format: args.format, path: &path }, &network, &predictor, &plan)?;
     }
-    output::print(&format!("{}\n", path.display()))
+    output::print(&format!("{}\n", output::from_here(&path).display()))
 }
 
 fn network(predictor: &Predictor, plan: &Plan) -> Result<Trained, Failure> {
@@ -221,11 +221,16 @@ fn verify(written: &Written<'_>, network: &Trained, predictor: &Predictor, plan:
     let rebuilt = Predictor::of_parameters(plan, &device, &*file).map_err(|error| written.unlike(&error))?;
     let gap = probe::compare(predictor, &rebuilt, plan.input_chw);
     let Gap { n_images, largest, scale } = gap;
-    let found = format!("differ by up to {largest:.1e}, and the largest is {scale:.3}");
+    let found = match largest {
+        0.0 => "are the same to the bit".to_owned(),
+        _ => format!("differ by up to {largest:.1e}, where the largest is {scale:.3}"),
+    };
     if !gap.is_small() {
         return Err(written.unlike(&format!("its logits for {n_images} images {found}")));
     }
     let n_tensors = network.tensors.len();
-    output::say(&format!("{n_tensors} tensors read back, the same to the bit; logits for {n_images} images {found}\n"));
+    output::say(&format!(
+        "{n_tensors} tensors read back are the same to the bit; logits for {n_images} images {found}\n"
+    ));
     Ok(())
 }

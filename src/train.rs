@@ -23,6 +23,7 @@ pub mod network;
 pub mod optimizer;
 pub mod plan;
 pub mod predict;
+pub mod probe;
 pub mod proof;
 pub mod schedule;
 pub mod session;

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod efficientnet_names;
 pub mod fetch;
 pub mod format;
+pub mod golden;
 pub mod load;
 pub mod locate;
 pub mod preprocessing;

@@ -35,6 +35,7 @@ enum CacheCommand {
         json: bool,
     },
     /// Delete rows; those that a running xp uses stay.
+    #[command(override_usage = "xp cache clear <ID>...\n       xp cache clear --all")]
     Clear {
         /// Which, by their id in `xp cache list` or its beginning.
         #[arg(value_name = "ID", required_unless_present = "all")]

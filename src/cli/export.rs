@@ -1,6 +1,7 @@
 //! `xp export`: a run's network as files that Keras and PyTorch open.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,9 @@ use crate::models::parameters::Parameters;
 use crate::report::json as report_json;
 use crate::train::network::all_tensors;
 use crate::train::plan::Plan;
-use crate::train::{TrainError, predict::Predictor};
+use crate::train::predict::Predictor;
+use crate::train::probe::{self, Gap};
+use crate::train::{TrainError, device};
 use crate::weights::load::FileParameters;
 
 /// Write a run's network as files that Keras and PyTorch open.
@@ -36,7 +39,8 @@ pub(crate) struct ExportArgs {
     /// Which checkpoint: best, last or an epoch.
     #[arg(long, default_value = "best")]
     checkpoint: CheckpointChoice,
-    /// Read the file back and compare every tensor with the network's, bit for bit.
+    /// Read the file back: every tensor must be the network's to the bit, and a network built from the file must give the
+    /// same answers to generated images.
     #[arg(long)]
     verify: bool,
     /// Replace files that are there.
@@ -96,7 +100,7 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
     if args.format == ExportFormat::Json {
         let text = format!("{:#}\n", report_json::detail(&run));
         output::write_whole(&path, text.as_bytes(), overwrite).map_err(at)?;
-        return output::print(&format!("{}\n", path.display()));
+        return output::print(&format!("{}\n", output::from_here(&path).display()));
     }
     let (predictor, plan) = trained(context, &id, &run, args.checkpoint, None)?;
     let network = network(&predictor, &plan)?;
@@ -114,14 +118,10 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
         },
     });
     write(args.format, &network, name, &beside, &path, overwrite)?;
-    match args.format {
-        ExportFormat::Npz if args.verify => {
-            output::say("an .npz is not read back: xp does not take weights from such files\n");
-        }
-        _ if args.verify => verify(&network, &path)?,
-        _ => {}
+    if args.verify {
+        verify(&Written { format: args.format, path: &path }, &network, &predictor, &plan)?;
     }
-    output::print(&format!("{}\n", path.display()))
+    output::print(&format!("{}\n", output::from_here(&path).display()))
 }
 
 fn network(predictor: &Predictor, plan: &Plan) -> Result<Trained, Failure> {
@@ -184,17 +184,53 @@ fn whole(
     fs::rename(&written, path).map_err(at)
 }
 
-/// Reads the file as any other file of weights is read.
-fn verify(network: &Trained, path: &Path) -> Result<(), Failure> {
-    let unlike = |what: String| Failure::Unlike { path: path.to_owned(), what };
-    let file = FileParameters::open(path, String::new()).map_err(|error| unlike(error.to_string()))?;
-    for (address, values) in &network.tensors {
-        let found = file.values(address).map_err(|error| unlike(error.to_string()))?;
-        let is_same = found.len() == values.len() && found.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits());
-        if !is_same {
-            return Err(unlike(format!("{} differs", address.name)));
+/// A file to be read back.
+struct Written<'a> {
+    format: ExportFormat,
+    path: &'a Path,
+}
+
+impl Written<'_> {
+    /// Opens it as any other file of weights is opened; an .npz, which is none, as what it is.
+    fn open(&self) -> Result<Box<dyn Parameters>, Failure> {
+        match self.format {
+            ExportFormat::Npz => Ok(Box::new(npz::Arrays::open(self.path).map_err(|error| self.unlike(&error))?)),
+            _ => {
+                let opened = FileParameters::open(self.path, String::new());
+                Ok(Box::new(opened.map_err(|error| self.unlike(&error))?))
+            }
         }
     }
-    output::say(&format!("{} tensors read back, the same to the bit\n", network.tensors.len()));
+
+    fn unlike(&self, what: &dyn Display) -> Failure {
+        Failure::Unlike { path: self.path.to_owned(), what: what.to_string() }
+    }
+}
+
+/// Compares the file's tensors with the network's, and the answers of a network built from it with the run's.
+fn verify(written: &Written<'_>, network: &Trained, predictor: &Predictor, plan: &Plan) -> Result<(), Failure> {
+    let file = written.open()?;
+    for (address, values) in &network.tensors {
+        let found = file.values(address).map_err(|error| written.unlike(&error))?;
+        let is_same = found.len() == values.len() && found.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits());
+        if !is_same {
+            return Err(written.unlike(&format!("{} differs", address.name)));
+        }
+    }
+    let device = device::open(plan.spec.device)?;
+    let rebuilt = Predictor::of_parameters(plan, &device, &*file).map_err(|error| written.unlike(&error))?;
+    let gap = probe::compare(predictor, &rebuilt, plan.input_chw);
+    let Gap { n_images, largest, scale } = gap;
+    let found = match largest {
+        0.0 => "are the same to the bit".to_owned(),
+        _ => format!("differ by up to {largest:.1e}, where the largest is {scale:.3}"),
+    };
+    if !gap.is_small() {
+        return Err(written.unlike(&format!("its logits for {n_images} images {found}")));
+    }
+    let n_tensors = network.tensors.len();
+    output::say(&format!(
+        "{n_tensors} tensors read back are the same to the bit; logits for {n_images} images {found}\n"
+    ));
     Ok(())
 }

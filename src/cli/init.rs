@@ -62,7 +62,7 @@ pub(crate) fn init(args: &InitArgs) -> Result<(), Failure> {
         test: test.as_deref(),
         n_classes: found.train.classes.len(),
         n_train_images: found.train.images.len(),
-        file: &args.output.display().to_string(),
+        file: &output::as_typed(&args.output),
     };
     let yaml = starter.yaml();
     check(&args.output, &yaml)?;
@@ -186,6 +186,10 @@ fn not_images(path: &Path, error: &FolderError) -> Failure {
             let try_above = above.map(|above| format!("; its class folders may be in {}", above.display()));
             Failure::Usage { what, hint: format!("{needed}{}", try_above.unwrap_or_default()) }
         }
+        FolderError::EmptyClasses { .. } => {
+            let hint = "every folder in it is a class: put images into these, or move them elsewhere".to_owned();
+            Failure::Usage { what, hint }
+        }
         _ => Failure::Usage { what, hint: needed.to_owned() },
     }
 }
@@ -227,12 +231,24 @@ fn plain(path: &Path) -> Vec<std::ffi::OsString> {
     names
 }
 
-/// The folder's name with everything replaced that is not plain.
+/// The folder's name with everything replaced that is not plain; umlauts as they are written without.
 fn name_from(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let name = whole.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-    let plain: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect();
+    let mut plain = String::new();
+    for c in name.chars() {
+        match c {
+            'ä' => plain.push_str("ae"),
+            'ö' => plain.push_str("oe"),
+            'ü' => plain.push_str("ue"),
+            'Ä' => plain.push_str("Ae"),
+            'Ö' => plain.push_str("Oe"),
+            'Ü' => plain.push_str("Ue"),
+            'ß' => plain.push_str("ss"),
+            c if c.is_ascii_alphanumeric() || "._-".contains(c) => plain.push(c),
+            _ => plain.push('-'),
+        }
+    }
     let plain: String = plain.trim_matches(['.', '_', '-']).chars().take(MAX_NAME_LEN).collect();
     if plain.is_empty() { "images".to_owned() } else { plain }
 }
@@ -269,11 +285,12 @@ fn said(found: &Found, named: &Path, spec: &Path) -> String {
     let images = splits.iter().filter_map(|(split, folder)| Some(format!("{} {split}", count(folder.as_ref()?))));
     let held_out = if found.valid.is_none() { "; a fifth of each class is held out for validation" } else { "" };
     format!(
-        "{}: {} classes: {shown}{more}\n  images: {}{held_out}\n{} is written; next:\n  xp check {3}\n  xp run {3}\n",
+        "{}: {} classes: {shown}{more}\n  images: {}{held_out}\n{} is written; next:\n  xp check {4}\n  xp run {4}\n",
         named.display(),
         count_text(train.classes.len() as u64),
         images.collect::<Vec<_>>().join(", "),
         spec.display(),
+        output::as_typed(spec),
     )
 }
 
@@ -315,8 +332,13 @@ mod tests {
 
     #[test]
     fn an_experiment_is_named_after_its_folder() {
-        for (folder, name) in [("/x/My Photos", "My-Photos"), ("/x/é", "images"), ("/x/.cats", "cats"), ("/", "images")]
-        {
+        for (folder, name) in [
+            ("/x/My Photos", "My-Photos"),
+            ("/x/Süße Äpfel", "Suesse-Aepfel"),
+            ("/x/é", "images"),
+            ("/x/.cats", "cats"),
+            ("/", "images"),
+        ] {
             assert_eq!(name_from(Path::new(folder)), name);
         }
         assert!(is_plain_name(&name_from(Path::new(&format!("/x/{}", "a b".repeat(200))))));

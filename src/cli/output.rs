@@ -63,10 +63,45 @@ pub(crate) fn from_here(path: &Path) -> PathBuf {
     below.unwrap_or_else(|| path.to_owned())
 }
 
+/// A path as a shell takes it: between quotes where it has spaces or other characters that mean something there.
+pub(crate) fn as_typed(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "._-/+,:@%".contains(c);
+    if text.starts_with('-') {
+        as_typed(&Path::new(".").join(path))
+    } else if !text.is_empty() && text.chars().all(is_plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// The terminal's width in characters, else `COLUMNS`, else 80.
 pub(crate) fn width() -> usize {
     let from_terminal = || io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
     let from_environment = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|width| *width > 0);
     let width = from_terminal().map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0);
     width.or_else(from_environment).unwrap_or(DEFAULT_WIDTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_quoted_only_where_a_shell_would_take_it_apart() {
+        let cases = [
+            ("spec.yaml", "spec.yaml"),
+            ("/a/Grüße/b-c.yaml", "/a/Grüße/b-c.yaml"),
+            ("my spec.yaml", "'my spec.yaml'"),
+            ("it's.yaml", r"'it'\''s.yaml'"),
+            ("$HOME", "'$HOME'"),
+            ("~a", "'~a'"),
+            ("-n.yaml", "./-n.yaml"),
+            ("", "''"),
+        ];
+        for (path, typed) in cases {
+            assert_eq!(as_typed(Path::new(path)), typed);
+        }
+    }
 }

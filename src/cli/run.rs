@@ -116,6 +116,16 @@ pub(crate) fn stop_on_signals() -> Result<StopFlag, Failure> {
     Ok(StopFlag::from_shared(flag))
 }
 
+/// The first signal ends the process at once, where everything that is on disk may stay as it is.
+pub(crate) fn end_on_signals() -> Result<(), Failure> {
+    let is_asked = Arc::new(AtomicBool::new(true));
+    for signal in SIGNALS {
+        let registered = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&is_asked));
+        registered.map_err(|source| Failure::Io { what: "listen for Ctrl-C".into(), source })?;
+    }
+    Ok(())
+}
+
 /// Says how a run ended; its failure is this command's.
 pub(crate) fn report(json_only: bool, context: &Context, started: &Started, ending: &Ending) -> Result<(), Failure> {
     let (store, id) = context.find_run(started.id.as_str())?;

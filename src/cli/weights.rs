@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::run::end_on_signals;
 use crate::weights::cache::Cache;
 use crate::weights::digest::Digests;
 use crate::weights::fetch::{Fetcher, Received, Wanted, url};
-use crate::weights::locate::how_to_bring;
+use crate::weights::golden;
+use crate::weights::locate::{Located, Stored, how_to_bring};
 use crate::weights::registry::{self, Contents, File, Place, Source};
 
 /// List, fetch and check pretrained weights.
@@ -39,7 +41,7 @@ enum WeightsCommand {
     },
     /// Fetch a source's file into the folder of weights.
     ///
-    /// A download that was cut goes on. XP_WEIGHTS_URL names a mirror: an address that stands before every file's name.
+    /// A download that was cut or stopped with Ctrl-C goes on. XP_WEIGHTS_URL names a mirror: an address that stands before every file's name.
     /// Proxies are those of the environment.
     Fetch {
         /// A source, such as vgg16.keras.
@@ -48,7 +50,7 @@ enum WeightsCommand {
         #[arg(long)]
         top: bool,
     },
-    /// Check the files that are here against the published lengths and hashes.
+    /// Check the files that are here against the published lengths and hashes, and the answers that are known of them.
     Verify {
         /// A source; all of them when left out.
         name: Option<String>,
@@ -199,6 +201,7 @@ fn fetch(source: &Source, top: bool, cache: &Cache) -> Result<(), Failure> {
         let what = format!("{} has no address of its own", file.name);
         return Err(Failure::NotThere { what, hint: how_to_bring(source, file) });
     };
+    end_on_signals()?;
     let bar = ProgressBar::new(file.n_bytes.unwrap_or(0));
     let style = "{bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta}";
     bar.set_style(ProgressStyle::with_template(style).expect("the template is sound"));
@@ -215,16 +218,14 @@ fn fetch(source: &Source, top: bool, cache: &Cache) -> Result<(), Failure> {
 }
 
 fn verify(name: Option<&str>, as_json: bool, cache: &Cache) -> Result<(), Failure> {
-    let sources: Vec<&Source> = match name {
+    let sources: Vec<&'static Source> = match name {
         Some(name) => vec![named(name)?],
         None => registry::all().collect(),
     };
     let mut results = Vec::new();
     for source in sources {
-        for file in source.files.iter().filter(|file| cache.path(file).is_file()) {
-            let path = cache.path(file);
-            let checked = Digests::of_file(&path).and_then(|digests| digests.check(file, &path.display().to_string()));
-            results.push((source, file, checked.err().map(|error| error.to_string())));
+        for file in source.files.iter().filter(|file| is_here(file, cache)) {
+            results.push((source, file, sound(source, file, cache).err()));
         }
     }
     let n_bad = results.iter().filter(|(.., error)| error.is_some()).count();
@@ -234,16 +235,35 @@ fn verify(name: Option<&str>, as_json: bool, cache: &Cache) -> Result<(), Failur
         });
         output::print_json(&json!({ "schema": 1, "files": files.collect::<Vec<_>>() }))?;
     } else if results.is_empty() {
-        output::print(&format!("no files in {}\n", cache.dir.display()))?;
+        output::print(&format!("no files of it in {}\n", cache.dir.display()))?;
     } else {
         let line = |(source, file, error): &(&Source, &File, Option<String>)| match error {
             Some(error) => format!("bad  {}: cannot {error}\n", source.name),
+            None if matches!(file.place, Place::Embedded(_)) => {
+                format!("ok   {} {}, in the binary\n", source.name, file.name)
+            }
             None if file.hash.is_none() => format!("ok   {} {}, whose hash is not published\n", source.name, file.name),
             None => format!("ok   {} {}\n", source.name, file.name),
         };
         output::print(&results.iter().map(line).collect::<String>())?;
     }
     if n_bad == 0 { Ok(()) } else { Err(Failure::Unsound { n_bad }) }
+}
+
+/// Checks a file's length and hash, and the answers that are known of it. What is in the binary is hashed by a test.
+fn sound(source: &'static Source, file: &'static File, cache: &Cache) -> Result<(), String> {
+    let located = match file.place {
+        Place::Embedded(bytes) => {
+            Located { source, stored: Stored::Embedded(bytes), blake3: String::new(), published: Some(file) }
+        }
+        _ => {
+            let path = cache.path(file);
+            let checked = Digests::checked(&path, file, &[], &path.display().to_string());
+            checked.map_err(|error| error.to_string())?;
+            Located { source, stored: Stored::File(path), blake3: String::new(), published: Some(file) }
+        }
+    };
+    golden::check(&located).map_err(|error| error.to_string())
 }
 
 fn add(path: &std::path::Path, source: Option<&str>, cache: &Cache) -> Result<(), Failure> {

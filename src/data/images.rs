@@ -41,7 +41,7 @@ pub struct ReadSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// With `on_bad_image: skip` these are only files that could not be read at all.
-    #[error("read {n_bad} of {n_images} {split} images in {}, first {}", origin.display(), first_of(bad))]
+    #[error("read {n_bad} of {n_images} {split} images in {}, first {}{}", origin.display(), first_of(bad), advice(bad))]
     BadImages {
         split: Split,
         origin: PathBuf,
@@ -282,6 +282,12 @@ fn resized(decoded: Decoded, settings: &ReadSettings) -> RgbImage {
         Exif::Apply => decoded.upright(),
     };
     resize(&image, settings.height, settings.width, settings.filter)
+}
+
+/// What to do where what cannot be decoded is an error.
+fn advice(bad: &[BadImage]) -> &'static str {
+    let is_undecodable = |image: &BadImage| matches!(image.fault, Fault::Undecodable(_));
+    if bad.iter().all(is_undecodable) { "; `data.on_bad_image: skip` leaves such images out" } else { "" }
 }
 
 fn first_of(bad: &[BadImage]) -> String {

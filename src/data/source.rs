@@ -65,7 +65,7 @@ impl SourceError {
             }
             Self::Idx(_) => "`idx` names a file of images as MNIST has them, `labels` that of their labels",
             Self::Features(error) => features_hint(error),
-            Self::TooFewImages(_) => "hold out less, or add images to the class",
+            Self::TooFewImages(_) => "hold out less, add images to the class, or move the class elsewhere",
         }
     }
 }

@@ -28,6 +28,8 @@ pub enum Purpose {
     /// Whether an image is turned upside down.
     VerticalFlip = 16,
     Brightness = 17,
+    /// The images on which two networks are compared.
+    ProbeImage = 18,
 }
 
 /// Where a draw stands.

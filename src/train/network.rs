@@ -7,12 +7,13 @@ use burn::tensor::TensorData;
 
 use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
 use crate::models::head::dense_tensors;
-use crate::models::parameters::{ParametersError, RandomParameters, TensorAddress};
+use crate::models::parameters::{Parameters, ParametersError, RandomParameters, TensorAddress};
 use crate::run::metric::Measure;
 use crate::spec::schema::Spec;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
 use crate::train::step::{Frame, Trainee};
+use crate::weights::golden;
 use crate::weights::load::FileParameters;
 
 /// A network ready to train.
@@ -27,12 +28,26 @@ pub struct Network {
 const NO_WEIGHTS: &str = "none";
 
 /// Loads or draws all tensors; the head is drawn by the spec's seed whatever the weights.
+///
+/// Errors: the weights cannot be read, or a published file gives other answers than those that are known of it.
 pub fn build(plan: &Plan, device: &TrainDevice) -> Result<Network, ParametersError> {
+    if let Some(located) = &plan.weights {
+        golden::check(located).map_err(|error| ParametersError::Unreadable(error.to_string()))?;
+    }
     let network = with_parameters(plan, |sources| with_sources(plan, device, sources))?;
     Ok(match plan.spec.model.backbone {
         Some(_) => network,
         None => Network { weights_hash: NO_WEIGHTS.to_owned(), ..network },
     })
+}
+
+/// The plan's network with backbone and head from one place, such as a file that it was written to.
+pub fn of_parameters(
+    plan: &Plan,
+    device: &TrainDevice,
+    parameters: &dyn Parameters,
+) -> Result<Network, ParametersError> {
+    with_sources(plan, device, Sources { backbone: parameters, head: parameters })
 }
 
 /// Opens the weights that a plan begins with.

@@ -7,16 +7,11 @@ use burn::module::Module;
 
 use crate::data::decode::{DecodeError, RgbImage, decode};
 use crate::data::resize::resize;
-use crate::models::backbone;
-use crate::models::classifier::{NetworkPlan, Prefix, Sources, Tail};
-use crate::models::freeze::freeze;
-use crate::models::parameters::ParametersError;
-use crate::models::segment::Norms;
-use crate::models::top;
+use crate::models::classifier::{Prefix, Sources, Tail};
+use crate::models::parameters::{Parameters, ParametersError};
 use crate::run::event::SavedCheckpoint;
 use crate::spec::schema::Loss;
 use crate::spec::schema::data::{Exif, Resize};
-use crate::spec::short_forms::FrozenLayers;
 use crate::train::TrainError;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
@@ -69,9 +64,17 @@ impl Predictor {
         }
         checkpoint::verify_manifest(run_dir, checkpoint)?;
         let trainee = evaluate::load(network.trainee, run_dir, checkpoint.epoch)?;
-        let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("an image is no larger"));
-        let view = View { height, width, crop_fraction: None, filter: plan.filter, exif: plan.spec.data.exif };
-        Ok(Self { trainee, view })
+        Ok(Self { trainee, view: View::of_plan(plan) })
+    }
+
+    /// A plan's network with all of its tensors from one place.
+    pub fn of_parameters(
+        plan: &Plan,
+        device: &TrainDevice,
+        parameters: &dyn Parameters,
+    ) -> Result<Self, ParametersError> {
+        let trainee = network::of_parameters(plan, device, parameters)?.trainee.valid();
+        Ok(Self { trainee, view: View::of_plan(plan) })
     }
 
     /// The trained network.
@@ -81,12 +84,8 @@ impl Predictor {
 
     /// A backbone with the classifier that it was trained with.
     pub fn of_source(located: &Located, device: &TrainDevice) -> Result<Self, TrainError> {
-        let Source { backbone, form, preprocessing, .. } = *located.source;
-        let layout = backbone::layout(backbone, form);
-        let size = preprocessing.image_size;
-        let output = layout.output_chw(layout.nodes.len(), size as usize, size as usize);
-        let freeze = freeze(&FrozenLayers::All, &layout).expect("every backbone can be frozen whole");
-        let plan = NetworkPlan { head: top::imagenet(backbone, output), layout, freeze, norms: Norms::Frozen };
+        let Source { preprocessing, .. } = *located.source;
+        let (plan, size) = (located.source.whole_network(), preprocessing.image_size);
         let unusable = |error: LoadError| ParametersError::Unreadable(error.to_string());
         let file = FileParameters::located(located).map_err(unusable)?;
         file.fit(&plan.layout, Some(&plan.head)).map_err(unusable)?;
@@ -120,16 +119,14 @@ impl Predictor {
         }
     }
 
-    /// Whether the network answers as it is known to: a file that is read wrongly still has numbers.
+    /// Whether the network answers as it is known to, on this device.
     fn gives(&self, golden: &Golden) -> bool {
         let size = golden.image_size as usize;
-        let logits = self.logits(golden.image_hwc_u8(), [3, size, size]);
-        let largest = logits.iter().fold(0.0_f64, |largest, logit| largest.max(logit.abs()));
-        let pairs = logits.iter().zip(golden.logits);
-        pairs.map(|(found, expected)| (found - expected).abs()).all(|gap| gap <= golden.tolerance * largest)
+        golden.are_given_by(&self.logits(golden.image_hwc_u8(), [3, size, size]))
     }
 
-    fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
+    /// What the head gives for an image of the network's size, before softmax or sigmoid.
+    pub fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
         let features = self.trainee.frame().features(&Values::PixelsNhwc(pixels_hwc), chw, 1);
         let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
         logits.expect("logits are numbers")
@@ -145,6 +142,11 @@ impl Predictor {
 }
 
 impl View {
+    fn of_plan(plan: &Plan) -> Self {
+        let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("an image is no larger"));
+        Self { height, width, crop_fraction: None, filter: plan.filter, exif: plan.spec.data.exif }
+    }
+
     /// What a network sees of an image's file.
     pub fn of(&self, file: &[u8]) -> Result<RgbImage, DecodeError> {
         let decoded = decode(file)?;

@@ -9,8 +9,8 @@ use zip::ZipArchive;
 
 use crate::settings;
 use crate::weights::WeightsError;
-use crate::weights::digest::Digests;
-use crate::weights::registry::{self, Contents, File, Place, Source};
+use crate::weights::digest::{Algorithm, Digests};
+use crate::weights::registry::{self, Contents, File, FileHash, Place, Source};
 
 /// A folder of files under their published names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,13 @@ impl Cache {
             self.take(file, &path.display().to_string(), |to| extract(path, member, to))?;
             return Ok((source, file));
         }
-        let digests = Digests::of_file(path)?;
+        let digests = match source {
+            Some(source) => {
+                let hashes = source.files.iter().filter_map(|file| file.hash);
+                Digests::of_file(path, hashes.map(FileHash::algorithm))?
+            }
+            None => Digests::of_file(path, published_algorithms(path)?)?,
+        };
         let (source, file) = match source {
             Some(source) => of_source(path, source, &digests)?,
             None => by_hash(&digests).ok_or_else(|| WeightsError::Unknown { path: path.to_owned() })?,
@@ -71,10 +77,20 @@ impl Cache {
         let mut written = made.map_err(error)?;
         write(&mut written).map_err(error)?;
         written.as_file().sync_all().map_err(error)?;
-        Digests::of_file(written.path())?.check(file, origin)?;
+        Digests::checked(written.path(), file, &[], origin)?;
         written.persist(&target).map_err(|failed| error(failed.error))?;
         Ok(())
     }
+}
+
+/// How a file must be hashed to tell whether it is one of the registry's: as those are that have its length, or of
+/// which no length is known.
+pub fn published_algorithms(path: &Path) -> Result<Vec<Algorithm>, WeightsError> {
+    let metadata = fs::metadata(path);
+    let n_bytes = metadata.map_err(|source| WeightsError::Io { what: "read", path: path.to_owned(), source })?.len();
+    let files = registry::all().flat_map(|source| source.files);
+    let possible = files.filter(|file| file.n_bytes.is_none_or(|expected| expected == n_bytes));
+    Ok(possible.filter_map(|file| file.hash).map(FileHash::algorithm).collect())
 }
 
 /// The source and file with a hash; of torchvision's the first digits must do.

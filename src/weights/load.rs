@@ -52,6 +52,10 @@ pub enum LoadError {
     Format { path: PathBuf, source: FormatError },
     #[error("use the weights {} for {network}: {}", path.display(), fit.describe())]
     Unfit { path: PathBuf, network: &'static str, fit: Fit },
+    #[error("use the weights {name}: {source}")]
+    Parameters { name: &'static str, source: ParametersError },
+    #[error("use the weights {name}: they do not give the answers that are known of them")]
+    Answers { name: &'static str },
 }
 
 impl FileParameters {

@@ -7,7 +7,7 @@ use crate::spec::schema::model::BackboneName;
 use crate::spec::schema::weights::{NamedSource, Weights, WeightsFile};
 use crate::weights::WeightsError;
 use crate::weights::cache::{self, Cache};
-use crate::weights::digest::Digests;
+use crate::weights::digest::{Algorithm, Digests};
 use crate::weights::registry::{self, Contents, Place, Source};
 
 /// Weights that are on this machine, whole.
@@ -18,6 +18,8 @@ pub struct Located {
     pub stored: Stored,
     /// Of the whole file.
     pub blake3: String,
+    /// Which of the source's files it is; `None` for one of the user's own.
+    pub published: Option<&'static registry::File>,
 }
 
 /// Where the bytes are.
@@ -76,14 +78,13 @@ pub fn on_this_machine(
     contents: Contents,
     cache: &Cache,
 ) -> Result<Option<Located>, WeightsError> {
-    if let Some((_, bytes)) = source.embedded() {
+    if let Some((file, bytes)) = source.embedded() {
         let blake3 = blake3::hash(bytes).to_hex().to_string();
-        return Ok(Some(Located { source, stored: Stored::Embedded(bytes), blake3 }));
+        return Ok(Some(Located { source, stored: Stored::Embedded(bytes), blake3, published: Some(file) }));
     }
     let Some((file, path)) = cache.find(source, contents) else { return Ok(None) };
-    let digests = Digests::of_file(&path)?;
-    digests.check(file, &path.display().to_string())?;
-    Ok(Some(Located { source, stored: Stored::File(path), blake3: digests.blake3 }))
+    let digests = Digests::checked(&path, file, &[Algorithm::Blake3], &path.display().to_string())?;
+    Ok(Some(Located { source, blake3: blake3_of(&digests), stored: Stored::File(path), published: Some(file) }))
 }
 
 /// The backbone's file of a source, or what keeps it from being used.
@@ -124,10 +125,16 @@ pub fn how_to_bring(source: &Source, file: &registry::File) -> String {
 /// A file of the user's own.
 fn of_file(file: &WeightsFile, backbone: BackboneName, path: &Path) -> Result<Located, Problem> {
     let named = file.source.as_deref().map(|name| source_of(name, backbone, "model.weights.as")).transpose()?;
-    let digests = Digests::of_file(path).map_err(|error| {
+    // Where it is said whose the file is, no published hash has anything to add.
+    let published = if named.is_some() { Ok(Vec::new()) } else { cache::published_algorithms(path) };
+    let digests =
+        published.and_then(|published| Digests::of_file(path, published.into_iter().chain([Algorithm::Blake3])));
+    let digests = digests.map_err(|error| {
         Problem::new("model.weights.file", format!("cannot {error}"), "the path is relative to the spec file")
     })?;
-    let known = cache::by_hash(&digests).map(|(source, _)| source);
+    let known = cache::by_hash(&digests);
+    let published = known.map(|(_, file)| file);
+    let known = known.map(|(source, _)| source);
     let source = match (named, known) {
         (Some(source), _) => source,
         (None, Some(source)) if source.backbone == backbone => source,
@@ -145,5 +152,9 @@ fn of_file(file: &WeightsFile, backbone: BackboneName, path: &Path) -> Result<Lo
             return Err(Problem::new("model.weights.file", "xp does not know this file", hint));
         }
     };
-    Ok(Located { source, stored: Stored::File(path.to_owned()), blake3: digests.blake3 })
+    Ok(Located { source, stored: Stored::File(path.to_owned()), blake3: blake3_of(&digests), published })
+}
+
+fn blake3_of(digests: &Digests) -> String {
+    digests.digits(Algorithm::Blake3).expect("it was asked for").to_owned()
 }

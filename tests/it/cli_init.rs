@@ -131,7 +131,7 @@ fn what_is_no_folder_of_classes_is_refused_with_what_to_name_instead() {
         ("sets", 2, "only further down", "xp init sets/a"),
         ("outer/pets/cats", 2, "images that belong to none", "pets"),
         ("one", 2, "only the folder \"cats\"", "at least two"),
-        ("none", 2, "\"cats\", \"dogs\"", "at least two"),
+        ("none", 2, "\"cats\", \"dogs\"", "put images into these"),
         ("bare", 2, "it holds no folders", "at least two"),
         ("outer/pets/cats/0.png", 2, "not a folder", "at least two"),
     ];

@@ -2,6 +2,7 @@
 
 mod database;
 mod disk;
+mod fetch;
 mod home;
 mod images;
 mod interrupts;

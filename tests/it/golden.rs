@@ -8,11 +8,18 @@ use xp::models::head::dense_tensors;
 use xp::models::parameters::{Parameters, TensorAddress};
 use xp::models::segment::Segment;
 use xp::models::top;
+use xp::spec::LoadedSpec;
 use xp::spec::schema::data::Resize;
 use xp::spec::schema::model::BackboneName;
+use xp::spec::short_forms::DeviceChoice;
+use xp::train::device::open;
+use xp::train::network;
+use xp::train::plan::plan;
 use xp::weights::load::FileParameters;
 use xp::weights::locate::{Located, Stored};
 use xp::weights::registry;
+
+use crate::support::Place;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -24,7 +31,7 @@ const ESPRESSO: usize = 967;
 fn located() -> Located {
     let source = registry::default_source(BackboneName::EfficientnetLite0);
     let (_, bytes) = source.embedded().unwrap();
-    Located { source, stored: Stored::Embedded(bytes), blake3: String::new() }
+    Located { source, stored: Stored::Embedded(bytes), blake3: String::new(), published: None }
 }
 
 /// Pooled features and logits of one image, after a change to the network that should not matter.
@@ -112,4 +119,31 @@ fn a_cup_of_coffee_is_an_espresso() {
     let (_, logits) = answer(&crop(&coffee), Segment::folded);
     let espresso = probability(&logits, ESPRESSO);
     assert!((espresso - 0.951).abs() < 2e-3, "{espresso}");
+}
+
+/// What trains, measures or saves features begins with the network that is built here.
+#[test]
+fn a_network_with_altered_weights_is_not_built() {
+    let place = Place::new();
+    let loaded = LoadedSpec::read(&place.path("spec.yaml"), &[]).unwrap();
+    let (mut plan, device) = (plan(&loaded).unwrap(), open(DeviceChoice::Cpu).unwrap());
+    let weights = plan.weights.as_mut().unwrap();
+    let Stored::Embedded(bytes) = weights.stored else { panic!("they are in the binary") };
+    let mut altered = bytes.to_vec();
+    let last = altered.len() - 1;
+    // Signs of the classifier's numbers, which training would not even load.
+    altered[last - 40_000..].iter_mut().for_each(|byte| *byte ^= 0x80);
+    weights.stored = Stored::Embedded(altered.leak());
+    let refused = network::build(&plan, &device).unwrap_err().to_string();
+    assert!(refused.contains("efficientnet_lite0.timm") && refused.contains("answers"), "{refused}");
+}
+
+#[test]
+fn verifying_asks_what_is_in_the_binary_too() {
+    let place = Place::new();
+    let printed = place.xp(&["weights", "verify"]);
+    let expected = "ok   efficientnet_lite0.timm efficientnet_lite0.safetensors, in the binary\n";
+    assert_eq!((printed.code, printed.stdout.as_str()), (0, expected), "{}", printed.stderr);
+    let none = place.xp(&["weights", "verify", "vgg16.keras"]);
+    assert!(none.code == 0 && none.stdout.starts_with("no files of it in "), "{}", none.stdout);
 }

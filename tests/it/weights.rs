@@ -23,9 +23,11 @@ use crate::support::golden::{agrees, drawn};
 const GOLDEN: &str = include_str!("../fixtures/weight_files_golden.json");
 
 /// Name, what it is, and how far its values may be from those that were drawn, as a part of them.
-const FILES: [(&str, Kind, f32); 9] = [
+const FILES: [(&str, Kind, f32); 10] = [
     ("keras2.h5", Kind::KerasLegacyWeights, 0.0),
     ("model.h5", Kind::KerasLegacyModel, 0.0),
+    // A model within a model.
+    ("nested.h5", Kind::KerasLegacyModel, 0.0),
     ("keras3.weights.h5", Kind::KerasV3Weights, 0.0),
     ("model.keras", Kind::KerasV3Model, 0.0),
     ("zip.pth", Kind::TorchZip, 0.0),

@@ -103,6 +103,7 @@ fn all_bad_images_are_told_at_once() {
     let error = read(&scan(root.path()).unwrap(), &SETTINGS).unwrap_err();
     let text = error.to_string();
     assert!(text.starts_with("read 2 of 8 train images in ") && text.contains("first a/bad.png: recognize"), "{text}");
+    assert!(text.ends_with("; `data.on_bad_image: skip` leaves such images out"), "{text}");
     let ReadError::BadImages { n_bad: 2, bad, .. } = error else { panic!("{error:?}") };
     assert_eq!(bad[1].path, Path::new("c/bad.jpg"));
     assert!(matches!(bad[1].fault, Fault::Undecodable(DecodeError::Empty)));
@@ -137,6 +138,7 @@ fn a_file_that_cannot_be_read_is_not_skipped() {
     std::os::unix::fs::symlink("nowhere", root.path().join("a/gone.png")).unwrap();
     let skip = ReadSettings { on_bad_image: OnBadImage::Skip, ..SETTINGS };
     let error = read(&scan(root.path()).unwrap(), &skip).unwrap_err();
+    assert!(!error.to_string().contains("skip"), "{error}");
     let ReadError::BadImages { n_bad: 1, bad, .. } = error else { panic!("{error:?}") };
     assert!(matches!(bad[0].fault, Fault::Unreadable(_)));
 }

@@ -3,6 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::weights::digest::Algorithm;
 use crate::weights::registry::{Contents, FileHash};
 
 /// What a server does with one request, whose range's start it is told.
@@ -54,7 +55,12 @@ fn content() -> Vec<u8> {
 fn published() -> registry::File {
     let written = tempfile::NamedTempFile::new().unwrap();
     fs::write(written.path(), content()).unwrap();
-    let digits = Digests::of_file(written.path()).unwrap().sha256.leak();
+    let digits = Digests::of_file(written.path(), [Algorithm::Sha256])
+        .unwrap()
+        .digits(Algorithm::Sha256)
+        .unwrap()
+        .to_owned()
+        .leak();
     registry::File {
         name: "weights.bin",
         contents: Contents::Features,

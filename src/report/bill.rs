@@ -38,15 +38,18 @@ pub fn line(bill: &Bill) -> Option<String> {
 
 /// All of it; with images a second through the frozen layers, also the time that they take.
 pub fn text(bill: &Bill, images_per_s: Option<f64>) -> String {
+    if bill.frozen_multiply_adds == 0 {
+        return format!(
+            "{} multiply-adds an image, none of them in frozen layers\n",
+            multiply_adds(bill.multiply_adds)
+        );
+    }
     let mut text = format!(
         "{} multiply-adds an image, {} of them in frozen layers ({:.1} %)\n",
         multiply_adds(bill.multiply_adds),
         multiply_adds(bill.frozen_multiply_adds),
         bill.frozen_share() * 100.0
     );
-    if bill.frozen_multiply_adds == 0 {
-        return text;
-    }
     text += &format!("what they give takes {} an image\n", bytes_text(bill.row_bytes));
     if let Some(speed) = images_per_s {
         text += &format!("{speed:.1} images a second go through them here\n");

@@ -212,8 +212,9 @@ impl Task<'_> {
 
     /// Waits for other writers, and computes what is missing after them.
     fn add_missing(&self, rows: &mut Rows, keys: &[RowKey]) -> Result<(), FeatureError> {
-        let waits = "another xp computes the same frozen layers' output: waiting for it";
-        let mut writer = rows.writer(self.stop, || self.events.send(Event::Warning(waits.to_owned()))).map_err(
+        let split = self.images.split();
+        let waits = format!("another xp computes what the frozen layers give for the {split} images: waiting for it");
+        let mut writer = rows.writer(self.stop, || self.events.send(Event::Warning(waits.clone()))).map_err(
             |error| match error {
                 CacheError::Stopped => FeatureError::Stopped,
                 error => error.into(),

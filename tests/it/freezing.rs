@@ -291,10 +291,10 @@ fn show_proves_what_was_frozen_and_what_moved() {
     // Going on keeps what the run began with.
     assert_eq!(place.xp(&["resume", "proved", "--epochs", "4"]).code, 0);
     let longer = place.json(&["show", "proved", "--freezing", "--json"]);
-    let befores = |proof: &serde_json::Value| {
+    let hashes_before = |proof: &serde_json::Value| {
         proof["tensors"].as_array().unwrap().iter().map(|tensor| tensor["before"].clone()).collect::<Vec<_>>()
     };
-    assert_eq!(befores(&longer), befores(&proof));
+    assert_eq!(hashes_before(&longer), hashes_before(&proof));
     assert_ne!(longer["tensors"], proof["tensors"]);
 }
 

@@ -3,7 +3,7 @@
 //! A folder holds the rows that one network made in one way ([`Facts`]); a row is found by the hash of its image's
 //! content, so that renaming files or adding some computes nothing twice. Rows lie in shards ([`shard`]), which are
 //! whole or not there. Several processes may use a folder; one of them writes at a time. Where two locks meet, the one
-//! on [`IN_USE`] is shared by everyone who reads and exclusive to whoever deletes; [`WRITING`] belongs to the writer.
+//! on `in-use.lock` is shared by everyone who reads and exclusive to whoever deletes; `writing.lock` belongs to the writer.
 //!
 //! Rows are read by their place and not mapped into memory: that needs `unsafe`, and a file that is cut short under its
 //! mapping ends the process. The kernel's page cache does the same work.

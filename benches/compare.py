@@ -5,7 +5,7 @@
     venv/bin/python benches/compare.py [--rounds 5] [--xp target/release/xp]
 
 Both read the same images, freeze the same layers, keep the frozen layers'
-output in memory and train the rest for ten epochs; see experiments/finetune.yaml
+output in memory (xp's cache on disk is off) and train the rest for ten epochs; see experiments/finetune.yaml
 and benches/peers/finetune_torch.py. Times are those of the whole process.
 """
 
@@ -41,7 +41,7 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         commands = {
-            "xp": [args.xp, "--home", home, "run", "experiments/finetune.yaml"],
+            "xp": [args.xp, "--home", home, "run", "experiments/finetune.yaml", "--set", "cache.enabled=false"],
             "PyTorch": [sys.executable, "benches/peers/finetune_torch.py", "--lr", "3e-4"],
         }
         measured = {name: [] for name in commands}

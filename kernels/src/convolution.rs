@@ -1,9 +1,9 @@
 //! Convolutions whose every output pixel sees all input channels.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 
 use crate::map::{Map, SLACK};
-use crate::tile::{NARROW_ROWS, Products, Sums, VECTORS, WIDE_ROWS, accumulate};
+use crate::tile::{Products, Sums, Tile, Tiled, VECTORS, accumulate, in_tiles};
 use crate::window::{Before, Clamp, Window};
 
 /// A convolution with its weights laid out for this machine.
@@ -26,24 +26,10 @@ const PRODUCTS_PER_TILE: usize = 288;
 /// Values of a strip of the output, all channels together, and of the input below it.
 const STRIP_VALUES: usize = 128 << 10;
 
-/// Output channels that a tile has on this machine.
-pub fn tile_rows() -> usize {
-    struct Rows;
-    impl WithSimd for Rows {
-        type Output = usize;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            if S::F32_LANES == 16 { WIDE_ROWS } else { NARROW_ROWS }
-        }
-    }
-    Arch::new().dispatch(Rows)
-}
-
 impl Convolution {
     /// Lays out a kernel `[n_out, n_in, kernel, kernel]` and a bias `[n_out]`.
     pub fn new(kernel: &[f32], bias: &[f32], n_in: usize, window: Window, clamp: Clamp) -> Self {
-        let (n_out, rows) = (bias.len(), tile_rows());
+        let (n_out, rows) = (bias.len(), Tile::here().rows);
         let area = window.kernel * window.kernel;
         assert_eq!(kernel.len(), n_out * n_in * area, "a kernel has a value for every input channel and position");
         let n_blocks = n_out.div_ceil(rows);
@@ -93,7 +79,7 @@ impl Convolution {
     }
 
     fn dispatch(&self, input: &[f32], plane: usize, offsets: &[usize], output: &mut Map) {
-        Arch::new().dispatch(Run { convolution: self, input, plane, offsets, output });
+        in_tiles(Run { convolution: self, input, plane, offsets, output });
     }
 }
 
@@ -105,16 +91,9 @@ struct Run<'a> {
     output: &'a mut Map,
 }
 
-impl WithSimd for Run<'_> {
+impl Tiled for Run<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::F32_LANES == 16 { self.run::<S, WIDE_ROWS>(simd) } else { self.run::<S, NARROW_ROWS>(simd) }
-    }
-}
-
-impl Run<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S) {
         let Convolution { n_in, n_out, .. } = *self.convolution;
@@ -141,7 +120,9 @@ impl Run<'_> {
             }
         }
     }
+}
 
+impl Run<'_> {
     #[inline(always)]
     fn tile<S: Simd, const ROWS: usize, const N: usize>(
         &mut self,

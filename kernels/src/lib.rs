@@ -9,8 +9,6 @@
 //! What changes while it trains has modules of its own: [`trained`] for convolutions of batches and their gradients,
 //! [`update`] for optimizers.
 
-use pulp::{Arch, Simd, WithSimd};
-
 pub mod convolution;
 pub mod dense;
 pub mod depthwise;
@@ -24,16 +22,7 @@ pub mod winograd;
 
 /// The vector unit of this machine that the kernels use.
 pub fn vector_unit() -> &'static str {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
-        }
-    }
-    match Arch::new().dispatch(Lanes) {
+    match tile::Tile::here().lanes {
         16 => "512-bit vectors",
         8 => "256-bit vectors",
         4 => "128-bit vectors",

@@ -1,6 +1,6 @@
 //! The innermost loop: sums of products for some output channels and some pixels that follow each other.
 
-use pulp::Simd;
+use pulp::{Arch, Simd, WithSimd};
 
 /// Output channels of a tile on vector units with 32 registers, and on others.
 pub const WIDE_ROWS: usize = 8;
@@ -8,6 +8,54 @@ pub const NARROW_ROWS: usize = 4;
 
 /// Vectors of pixels in a tile: with [`WIDE_ROWS`] 24 of 32 registers hold sums, with [`NARROW_ROWS`] 12 of 16.
 pub const VECTORS: usize = 3;
+
+/// Sizes of a tile on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile {
+    /// Values of a vector.
+    pub lanes: usize,
+    pub rows: usize,
+    /// Columns: [`VECTORS`] vectors.
+    pub width: usize,
+}
+
+impl Tile {
+    pub fn here() -> Self {
+        struct Sizes;
+        impl Tiled for Sizes {
+            type Output = Tile;
+
+            #[inline(always)]
+            fn run<S: Simd, const ROWS: usize>(self, _: S) -> Tile {
+                Tile { lanes: S::F32_LANES, rows: ROWS, width: VECTORS * S::F32_LANES }
+            }
+        }
+        in_tiles(Sizes)
+    }
+}
+
+/// Work in tiles of as many rows as the machine's vector unit has registers for.
+pub trait Tiled {
+    type Output;
+
+    /// Always inlined, so that it is compiled for the vector unit.
+    fn run<S: Simd, const ROWS: usize>(self, simd: S) -> Self::Output;
+}
+
+/// Runs with this machine's vectors and rows.
+#[inline]
+pub fn in_tiles<T: Tiled>(work: T) -> T::Output {
+    struct OnVectors<T>(T);
+    impl<T: Tiled> WithSimd for OnVectors<T> {
+        type Output = T::Output;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> T::Output {
+            if S::F32_LANES == 16 { self.0.run::<S, WIDE_ROWS>(simd) } else { self.0.run::<S, NARROW_ROWS>(simd) }
+        }
+    }
+    Arch::new().dispatch(OnVectors(work))
+}
 
 /// The sums of a tile, an output channel a row.
 pub type Sums<S, const ROWS: usize, const N: usize> = [[<S as Simd>::f32s; N]; ROWS];

@@ -7,11 +7,10 @@
 //! Additions are in another order than in [`crate::convolution`], so that results differ in their last bits; they depend
 //! as little on the size of a map or batch as there.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 
-use crate::convolution::tile_rows;
 use crate::map::Map;
-use crate::tile::{NARROW_ROWS, Products, Sums, VECTORS, WIDE_ROWS, accumulate};
+use crate::tile::{Products, Sums, Tile, Tiled, VECTORS, accumulate, in_tiles};
 use crate::window::Clamp;
 
 /// Input pixels of a tile along an axis, and output pixels.
@@ -49,7 +48,7 @@ pub struct Buffers {
 impl Winograd {
     /// Transforms a kernel `[n_out, n_in, 3, 3]`; the bias is `[n_out]`.
     pub fn new(kernel: &[f32], bias: &[f32], n_in: usize, clamp: Clamp) -> Self {
-        let (n_out, rows) = (bias.len(), tile_rows());
+        let (n_out, rows) = (bias.len(), Tile::here().rows);
         assert_eq!(kernel.len(), n_out * n_in * 9, "a kernel has nine values for every pair of channels");
         let n_blocks = n_out.div_ceil(rows);
         let mut weights = vec![0.0; N_PLACES * n_blocks * n_in * rows];
@@ -83,7 +82,7 @@ impl Winograd {
             resize(&mut buffers.tiles, N_PLACES * self.n_in * chunk.pitch);
             resize(&mut buffers.products, N_PLACES * self.n_out * chunk.pitch);
             Arch::new().dispatch(|| self.tiles_from(input, chunk, buffers));
-            Arch::new().dispatch(Multiply { winograd: self, pitch: chunk.pitch, buffers });
+            in_tiles(Multiply { winograd: self, pitch: chunk.pitch, buffers });
             Arch::new().dispatch(|| self.pixels_into(output, chunk, buffers));
         }
         output.clear_border();
@@ -283,16 +282,9 @@ struct Multiply<'a> {
     buffers: &'a mut Buffers,
 }
 
-impl WithSimd for Multiply<'_> {
+impl Tiled for Multiply<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::F32_LANES == 16 { self.run::<S, WIDE_ROWS>(simd) } else { self.run::<S, NARROW_ROWS>(simd) }
-    }
-}
-
-impl Multiply<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(self, simd: S) {
         let Winograd { n_in, n_out, rows, weights, .. } = self.winograd;

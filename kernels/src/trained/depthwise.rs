@@ -3,10 +3,10 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::tile::Tile;
 use crate::trained::Shape;
 use crate::trained::images::Target;
 use crate::trained::phases::Phases;
-use crate::trained::product::tile;
 use crate::trained::strip::Source;
 
 /// Windows whose sums are in registers at once.
@@ -27,7 +27,7 @@ pub(super) fn add(
     output: &mut [f32],
 ) {
     let phases = Phases::new(&source.grid);
-    let (n_channels, n_taps, lanes) = (source.n_channels, phases.offsets.len(), tile().lanes);
+    let (n_channels, n_taps, lanes) = (source.n_channels, phases.offsets.len(), Tile::here().lanes);
     let [h, w] = source.grid.size;
     if output.is_empty() || source.values.is_empty() {
         return;
@@ -137,7 +137,7 @@ pub(super) fn kernel_gradient(shape: &Shape, phases: &Phases, input: &[f32], out
         return gradient;
     }
     let outputs = Phases::identity(shape.output);
-    let blocks = gradient.par_chunks_mut(tile().lanes * shape.n_taps());
+    let blocks = gradient.par_chunks_mut(Tile::here().lanes * shape.n_taps());
     blocks.enumerate().for_each_init(Vec::new, |scratch, (block, gradient)| {
         let part = Block { shape, phases, outputs: &outputs, input, output_gradient, block, gradient, scratch };
         Arch::new().dispatch(part);

@@ -1,11 +1,11 @@
 //! Products of weights with the windows of images: outputs, and gradients of inputs.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::tile::{NARROW_ROWS, VECTORS, WIDE_ROWS};
+use crate::tile::{Tile, Tiled, VECTORS, in_tiles};
 use crate::trained::phases::Phases;
-use crate::trained::product::{add, add_to, tile, zeros};
+use crate::trained::product::{add, add_to, zeros};
 use crate::trained::rows::Rows;
 use crate::trained::strip::{COPIED, Joined, Packer, Piece, Source, Strip};
 
@@ -35,7 +35,7 @@ pub(super) fn product(
     let phases = Phases::new(&source.grid);
     in_groups(n_images, &source, output, |values, output| {
         let packer = Packer { source: &source, phases: &phases, values, planes: Vec::new() };
-        Arch::new().dispatch(Group { rows, packer, bias, target, output });
+        in_tiles(Group { rows, packer, bias, target, output });
     });
 }
 
@@ -58,7 +58,7 @@ pub(super) fn in_groups(
 
 /// Images that a thread takes at once: few tiles should be half empty, and no thread idle for long.
 fn group(n_images: usize, n_windows: usize) -> usize {
-    let (width, lanes, threads) = (tile().width, tile().lanes, rayon::current_num_threads());
+    let (Tile { width, lanes, .. }, threads) = (Tile::here(), rayon::current_num_threads());
     let cost = |n: usize| {
         // In hundredths of a vector's column; few vectors in a tile use the unit less well.
         let rest = match (n * n_windows % width).div_ceil(lanes) {
@@ -81,16 +81,9 @@ struct Group<'a> {
     output: &'a mut [f32],
 }
 
-impl WithSimd for Group<'_> {
+impl Tiled for Group<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::F32_LANES == 16 { self.run::<S, WIDE_ROWS>(simd) } else { self.run::<S, NARROW_ROWS>(simd) }
-    }
-}
-
-impl Group<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S) {
         let width = VECTORS * S::F32_LANES;
@@ -125,7 +118,9 @@ impl Group<'_> {
             self.write(&strip.pieces, &sums, n_sums, width);
         }
     }
+}
 
+impl Group<'_> {
     /// Brings the sums of a strip into the maps.
     fn write(&mut self, pieces: &[Piece], sums: &[f32], n_sums: usize, width: usize) {
         let Target { size, first, step } = self.target;

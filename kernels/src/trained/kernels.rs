@@ -1,12 +1,12 @@
 //! The gradient of a kernel: sums over the pixels of a batch.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::tile::{NARROW_ROWS, VECTORS, WIDE_ROWS};
+use crate::tile::{Tile, Tiled, VECTORS, in_tiles};
 use crate::trained::Shape;
 use crate::trained::phases::Phases;
-use crate::trained::product::{add, add_to, tile, zeros};
+use crate::trained::product::{add, add_to, zeros};
 
 /// Values of the images that a tile goes over before its sums go back to memory: they should stay in the nearest cache.
 const IMAGE_VALUES: usize = 6 << 10;
@@ -17,7 +17,7 @@ const MAX_SUMS: usize = 36;
 
 /// Shape: → `[n_out, n_in, kernel, kernel]`.
 pub(super) fn gradient(shape: &Shape, phases: &Phases, input: &[f32], output_gradient: &[f32]) -> Vec<f32> {
-    let (tile, n_images) = (tile(), shape.n_images);
+    let (tile, n_images) = (Tile::here(), shape.n_images);
     let mut gradient = vec![0.0; shape.n_kernel()];
     if gradient.is_empty() || input.is_empty() || output_gradient.is_empty() {
         return gradient;
@@ -30,7 +30,7 @@ pub(super) fn gradient(shape: &Shape, phases: &Phases, input: &[f32], output_gra
     let output_len = n_images * shape.output[0] * shape.output[1];
     let parts = gradient.par_chunks_mut(blocks * tile.rows * kernel_len);
     parts.zip(outputs.par_chunks(blocks * tile.rows * output_len)).for_each(|(gradient, outputs)| {
-        Arch::new().dispatch(Part { shape, phases, pixels: &pixels, outputs, gradient });
+        in_tiles(Part { shape, phases, pixels: &pixels, outputs, gradient });
     });
     gradient
 }
@@ -46,16 +46,9 @@ struct Part<'a> {
     gradient: &'a mut [f32],
 }
 
-impl WithSimd for Part<'_> {
+impl Tiled for Part<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::F32_LANES == 16 { self.run::<S, WIDE_ROWS>(simd) } else { self.run::<S, NARROW_ROWS>(simd) }
-    }
-}
-
-impl Part<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S) {
         let width = VECTORS * S::F32_LANES;
@@ -74,7 +67,9 @@ impl Part<'_> {
             self.write::<ROWS>(tile * width..tile * width + n_channels, width, &sums);
         }
     }
+}
 
+impl Part<'_> {
     fn block_len<const ROWS: usize>(&self) -> usize {
         self.shape.n_images * self.shape.output[0] * self.shape.output[1] * ROWS
     }

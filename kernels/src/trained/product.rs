@@ -1,32 +1,8 @@
-//! The innermost loop, and what of it depends on the machine.
+//! The innermost loop.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::Simd;
 
-use crate::tile::{NARROW_ROWS, Sums, VECTORS, WIDE_ROWS};
-
-/// Sizes of a tile on this machine.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tile {
-    /// Values of a vector.
-    pub lanes: usize,
-    pub rows: usize,
-    /// Columns: [`VECTORS`] vectors.
-    pub width: usize,
-}
-
-pub(super) fn tile() -> Tile {
-    struct Sizes;
-    impl WithSimd for Sizes {
-        type Output = Tile;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> Tile {
-            let rows = if S::F32_LANES == 16 { WIDE_ROWS } else { NARROW_ROWS };
-            Tile { lanes: S::F32_LANES, rows, width: VECTORS * S::F32_LANES }
-        }
-    }
-    Arch::new().dispatch(Sizes)
-}
+use crate::tile::{Sums, VECTORS};
 
 /// Sums of nothing.
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::trained::product::tile;
+use crate::tile::Tile;
 
 /// The sizes of a product's weights.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl Lines {
     /// Lays out the weights of a row, a channel and a tap each.
     pub fn laid_out(self, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Rows {
         let Self { n_rows, n_channels, n_taps } = self;
-        let rows = tile().rows;
+        let rows = Tile::here().rows;
         let n_blocks = n_rows.div_ceil(rows);
         let channels = (PRODUCTS / n_taps).clamp(1, n_channels);
         let chunk_len = n_blocks * channels * n_taps * rows;

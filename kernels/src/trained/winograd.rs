@@ -6,10 +6,9 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::tile::{NARROW_ROWS, VECTORS, WIDE_ROWS};
+use crate::tile::{NARROW_ROWS, Tile, Tiled, VECTORS, WIDE_ROWS, in_tiles};
 use crate::trained::images::{block, in_groups};
 use crate::trained::phases::{Grid, Phases};
-use crate::trained::product::tile;
 use crate::trained::strip::{COPIED, Joined, Packer, Source, Strip};
 
 /// Places of a transformed tile.
@@ -58,13 +57,13 @@ pub(super) fn product(
     let source = Source { values, n_channels: sizes.n_channels, grid };
     in_groups(n_images, &source, output, |values, output| {
         let packer = Packer { source: &source, phases: &phases, values, planes: Vec::new() };
-        Arch::new().dispatch(Group { sizes, weights: &weights, packer, bias, output });
+        in_tiles(Group { sizes, weights: &weights, packer, bias, output });
     });
 }
 
 /// Kernels `G g Gᵀ`: `[groups of blocks][places][chunks of channels][blocks][channels][rows]`, zeros behind the last row.
 fn transformed(sizes: Sizes, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Vec<f32> {
-    let rows = tile().rows;
+    let rows = Tile::here().rows;
     let n_blocks = sizes.n_rows.div_ceil(rows);
     let block_len = PLACES * sizes.n_channels * rows;
     let mut weights = vec![0.0; n_blocks * block_len];
@@ -148,16 +147,9 @@ struct Group<'a> {
     output: &'a mut [f32],
 }
 
-impl WithSimd for Group<'_> {
+impl Tiled for Group<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::F32_LANES == 16 { self.run::<S, WIDE_ROWS>(simd) } else { self.run::<S, NARROW_ROWS>(simd) }
-    }
-}
-
-impl Group<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(mut self, simd: S) {
         let width = VECTORS * S::F32_LANES;
@@ -195,7 +187,9 @@ impl Group<'_> {
             }
         }
     }
+}
 
+impl Group<'_> {
     /// Brings the output tiles of a row of weights into its map: pixels `[tiles][4][width]`.
     #[inline(always)]
     fn write(&mut self, strip: &Strip, row: usize, pixels: &[f32], width: usize) {

@@ -6,11 +6,10 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::tile::{NARROW_ROWS, VECTORS, WIDE_ROWS};
+use crate::tile::{NARROW_ROWS, Tile, Tiled, VECTORS, WIDE_ROWS, in_tiles};
 use crate::trained::Shape;
 use crate::trained::images::block;
 use crate::trained::phases::{Grid, Phases};
-use crate::trained::product::tile;
 
 /// Places of a transformed tile.
 const PLACES: usize = 16;
@@ -23,7 +22,7 @@ const TILES: usize = 128;
 
 /// Shape: → `[n_out, n_in, 3, 3]`.
 pub(super) fn gradient(shape: &Shape, input: &[f32], output_gradient: &[f32]) -> Vec<f32> {
-    let (tile, n_images) = (tile(), shape.n_images);
+    let (tile, n_images) = (Tile::here(), shape.n_images);
     let mut gradient = vec![0.0; shape.n_kernel()];
     if input.is_empty() || output_gradient.is_empty() {
         return gradient;
@@ -43,7 +42,7 @@ pub(super) fn gradient(shape: &Shape, input: &[f32], output_gradient: &[f32]) ->
     let blocks = (shape.n_out.div_ceil(tile.rows) / (4 * rayon::current_num_threads())).clamp(1, MAX_BLOCKS);
     let parts = gradient.par_chunks_mut(blocks * tile.rows * shape.n_in * 9);
     parts.zip(values.par_chunks(blocks * PLACES * n_tiles * tile.rows)).for_each(|(gradient, values)| {
-        Arch::new().dispatch(Part { n_in: shape.n_in, n_tiles, windows: &windows, values, gradient });
+        in_tiles(Part { n_in: shape.n_in, n_tiles, windows: &windows, values, gradient });
     });
     gradient
 }
@@ -199,16 +198,9 @@ struct Part<'a> {
     gradient: &'a mut [f32],
 }
 
-impl WithSimd for Part<'_> {
+impl Tiled for Part<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        if S::F32_LANES == 16 { self.run::<S, WIDE_ROWS>(simd) } else { self.run::<S, NARROW_ROWS>(simd) }
-    }
-}
-
-impl Part<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize>(self, simd: S) {
         let width = VECTORS * S::F32_LANES;
@@ -235,7 +227,9 @@ impl Part<'_> {
             }
         }
     }
+}
 
+impl Part<'_> {
     #[inline(always)]
     fn products<S: Simd, const ROWS: usize, const N: usize>(&self, simd: S, windows: &[f32], sums: &mut [f32]) {
         let width = VECTORS * S::F32_LANES;

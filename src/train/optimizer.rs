@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use xp_kernels::update as kernels;
 
 use crate::spec::schema::optimizer as schema;
-use crate::train::update;
+use crate::train::update::{self, OneState, TwoStates};
 
 /// The optimizer that a spec asks for.
 pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
@@ -76,7 +76,8 @@ impl Optimizer for Sgd {
                 Some(SgdState { velocity }) => {
                     let [negative_rate, momentum] = [-learning_rate, self.momentum].map(|value| value as f32);
                     let step = kernels::Momentum { negative_rate, momentum, nesterov: self.nesterov };
-                    let [tensor, velocity] = update::momentum(step, tensor, gradient, velocity);
+                    let step = OneState::Momentum(step);
+                    let [tensor, velocity] = update::with_one_state(step, tensor, gradient, velocity);
                     return (tensor, Some(SgdState { velocity }));
                 }
                 None => {}
@@ -170,9 +171,9 @@ impl Optimizer for Adam {
         let state = match state {
             Some(state) if update::is_here(&tensor) => {
                 let time = state.time + 1;
-                let step = self.kernel(learning_rate, time);
-                let [tensor, moment_1, moment_2] =
-                    update::adam(step, tensor, gradient, [state.moment_1, state.moment_2]);
+                let (step, moments) =
+                    (TwoStates::Adam(self.kernel(learning_rate, time)), [state.moment_1, state.moment_2]);
+                let [tensor, moment_1, moment_2] = update::with_two_states(step, tensor, gradient, moments);
                 return (tensor, Some(AdamState { time, moment_1, moment_2 }));
             }
             state => state,
@@ -266,15 +267,16 @@ impl Optimizer for RmsProp {
     ) -> (Tensor<D>, Option<RmsPropState<D>>) {
         let state = match state {
             Some(RmsPropState { mean_square, velocity: None }) if self.momentum == 0.0 && update::is_here(&tensor) => {
-                let [tensor, mean_square] = update::rms_prop(self.kernel(learning_rate), tensor, gradient, mean_square);
+                let step = OneState::RmsProp(self.kernel(learning_rate));
+                let [tensor, mean_square] = update::with_one_state(step, tensor, gradient, mean_square);
                 return (tensor, Some(RmsPropState { mean_square, velocity: None }));
             }
             Some(RmsPropState { mean_square, velocity: Some(velocity) })
                 if self.momentum != 0.0 && update::is_here(&tensor) =>
             {
-                let (step, states) = (self.kernel(learning_rate), [mean_square, velocity]);
+                let step = TwoStates::RmsProp(self.kernel(learning_rate), self.momentum as f32);
                 let [tensor, mean_square, velocity] =
-                    update::rms_prop_with_momentum(step, self.momentum, tensor, gradient, states);
+                    update::with_two_states(step, tensor, gradient, [mean_square, velocity]);
                 return (tensor, Some(RmsPropState { mean_square, velocity: Some(velocity) }));
             }
             state => state,

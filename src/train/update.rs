@@ -16,57 +16,46 @@ pub fn sgd<const D: usize>(weights: Tensor<D>, gradient: Tensor<D>, negative_rat
     Tensor::from_dispatch(<Dispatch as Update>::sgd(weights, gradient.into_dispatch(), negative_rate as f32))
 }
 
-/// Weights and velocity after a step.
-pub fn momentum<const D: usize>(
-    step: Momentum,
+/// A formula that remembers one value of each weight.
+#[derive(Clone, Copy, Debug)]
+pub enum OneState {
+    /// The velocity.
+    Momentum(Momentum),
+    /// The mean square.
+    RmsProp(RmsProp),
+}
+
+/// A formula that remembers two values of each weight.
+#[derive(Clone, Copy, Debug)]
+pub enum TwoStates {
+    /// The moments.
+    Adam(Adam),
+    /// The mean square and the velocity, given the momentum.
+    RmsProp(RmsProp, f32),
+}
+
+/// Weights and state after a step.
+pub fn with_one_state<const D: usize>(
+    step: OneState,
     weights: Tensor<D>,
     gradient: Tensor<D>,
-    velocity: Tensor<D>,
+    state: Tensor<D>,
 ) -> [Tensor<D>; 2] {
-    let [weights, gradient, velocity] = [weights, gradient, velocity].map(Tensor::into_dispatch);
-    let (weights, velocity) = <Dispatch as Update>::momentum(weights, gradient, velocity, step);
-    [weights, velocity].map(Tensor::from_dispatch)
+    let [weights, gradient, state] = [weights, gradient, state].map(Tensor::into_dispatch);
+    let (weights, state) = <Dispatch as Update>::with_one_state(weights, gradient, state, step);
+    [weights, state].map(Tensor::from_dispatch)
 }
 
-/// Weights and moments after a step.
-pub fn adam<const D: usize>(
-    step: Adam,
+/// Weights and states after a step.
+pub fn with_two_states<const D: usize>(
+    step: TwoStates,
     weights: Tensor<D>,
     gradient: Tensor<D>,
-    moments: [Tensor<D>; 2],
+    [first, second]: [Tensor<D>; 2],
 ) -> [Tensor<D>; 3] {
-    let [weights, gradient] = [weights, gradient].map(Tensor::into_dispatch);
-    let [moment_1, moment_2] = moments.map(Tensor::into_dispatch);
-    let (weights, moment_1, moment_2) = <Dispatch as Update>::adam(weights, gradient, moment_1, moment_2, step);
-    [weights, moment_1, moment_2].map(Tensor::from_dispatch)
-}
-
-/// Weights and mean square after a step.
-pub fn rms_prop<const D: usize>(
-    step: RmsProp,
-    weights: Tensor<D>,
-    gradient: Tensor<D>,
-    mean_square: Tensor<D>,
-) -> [Tensor<D>; 2] {
-    let [weights, gradient, mean_square] = [weights, gradient, mean_square].map(Tensor::into_dispatch);
-    let (weights, mean_square) = <Dispatch as Update>::rms_prop(weights, gradient, mean_square, step);
-    [weights, mean_square].map(Tensor::from_dispatch)
-}
-
-/// Weights, mean square and velocity after a step.
-pub fn rms_prop_with_momentum<const D: usize>(
-    step: RmsProp,
-    momentum: f64,
-    weights: Tensor<D>,
-    gradient: Tensor<D>,
-    states: [Tensor<D>; 2],
-) -> [Tensor<D>; 3] {
-    let [weights, gradient] = [weights, gradient].map(Tensor::into_dispatch);
-    let [square, velocity] = states.map(Tensor::into_dispatch);
-    let momentum = momentum as f32;
-    let (weights, square, velocity) =
-        <Dispatch as Update>::rms_prop_with_momentum(weights, gradient, square, velocity, step, momentum);
-    [weights, square, velocity].map(Tensor::from_dispatch)
+    let [weights, gradient, first, second] = [weights, gradient, first, second].map(Tensor::into_dispatch);
+    let (weights, first, second) = <Dispatch as Update>::with_two_states(weights, gradient, first, second, step);
+    [weights, first, second].map(Tensor::from_dispatch)
 }
 
 /// The steps for burn.
@@ -74,35 +63,19 @@ pub fn rms_prop_with_momentum<const D: usize>(
 trait Update: Backend {
     fn sgd(weights: FloatTensor<Self>, gradient: FloatTensor<Self>, negative_rate: f32) -> FloatTensor<Self>;
 
-    fn momentum(
+    fn with_one_state(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        velocity: FloatTensor<Self>,
-        step: Momentum,
+        state: FloatTensor<Self>,
+        step: OneState,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    fn adam(
+    fn with_two_states(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        moment_1: FloatTensor<Self>,
-        moment_2: FloatTensor<Self>,
-        step: Adam,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-
-    fn rms_prop(
-        weights: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean_square: FloatTensor<Self>,
-        step: RmsProp,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
-
-    fn rms_prop_with_momentum(
-        weights: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean_square: FloatTensor<Self>,
-        velocity: FloatTensor<Self>,
-        step: RmsProp,
-        momentum: f32,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: TwoStates,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -113,52 +86,37 @@ impl Update for Flex {
         weights
     }
 
-    fn momentum(
+    fn with_one_state(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        velocity: FloatTensor<Self>,
-        step: Momentum,
+        state: FloatTensor<Self>,
+        step: OneState,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weights, gradient, mut velocity] = [weights, gradient, velocity].map(whole);
-        step.step(weights.storage_mut(), gradient.storage(), velocity.storage_mut());
-        (weights, velocity)
+        let [mut weights, gradient, mut state] = [weights, gradient, state].map(whole);
+        let (w, g, s) = (weights.storage_mut(), gradient.storage(), state.storage_mut());
+        match step {
+            OneState::Momentum(step) => step.step(w, g, s),
+            OneState::RmsProp(step) => step.step(w, g, s),
+        }
+        (weights, state)
     }
 
-    fn adam(
+    fn with_two_states(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        moment_1: FloatTensor<Self>,
-        moment_2: FloatTensor<Self>,
-        step: Adam,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: TwoStates,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weights, gradient, mut moment_1, mut moment_2] = [weights, gradient, moment_1, moment_2].map(whole);
-        step.step(weights.storage_mut(), gradient.storage(), moment_1.storage_mut(), moment_2.storage_mut());
-        (weights, moment_1, moment_2)
-    }
-
-    fn rms_prop(
-        weights: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean_square: FloatTensor<Self>,
-        step: RmsProp,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weights, gradient, mut mean_square] = [weights, gradient, mean_square].map(whole);
-        step.step(weights.storage_mut(), gradient.storage(), mean_square.storage_mut());
-        (weights, mean_square)
-    }
-
-    fn rms_prop_with_momentum(
-        weights: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        mean_square: FloatTensor<Self>,
-        velocity: FloatTensor<Self>,
-        step: RmsProp,
-        momentum: f32,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weights, gradient, mut square, mut velocity] = [weights, gradient, mean_square, velocity].map(whole);
-        let states = (square.storage_mut(), velocity.storage_mut());
-        step.step_with_momentum(weights.storage_mut(), gradient.storage(), states.0, states.1, momentum);
-        (weights, square, velocity)
+        let [mut weights, gradient, mut first, mut second] = [weights, gradient, first, second].map(whole);
+        let (w, g) = (weights.storage_mut(), gradient.storage());
+        match step {
+            TwoStates::Adam(step) => step.step(w, g, first.storage_mut(), second.storage_mut()),
+            TwoStates::RmsProp(step, momentum) => {
+                step.step_with_momentum(w, g, first.storage_mut(), second.storage_mut(), momentum);
+            }
+        }
+        (weights, first, second)
     }
 }
 

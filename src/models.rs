@@ -8,6 +8,7 @@ pub mod classifier;
 pub mod cost;
 pub mod dropout;
 pub mod efficientnet_lite;
+mod flex;
 pub mod freeze;
 pub mod head;
 pub mod layout;

@@ -6,12 +6,14 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use xp_kernels::trained::activation;
+
+use crate::models::flex::{takes, tensor, values};
 
 /// `min(max(x, 0), 6)`.
 pub fn relu6(input: Tensor<4>) -> Tensor<4> {
-    if input.device().inner() == Device::flex() && input.dtype() == DType::F32 {
+    if takes(&input) {
         Tensor::from_dispatch(<Dispatch as Relu6>::relu6(input.into_dispatch()))
     } else {
         input.clamp(0.0, 6.0)
@@ -27,7 +29,7 @@ trait Relu6: Backend {
 impl Relu6 for Flex {
     fn relu6(input: FloatTensor<Self>) -> FloatTensor<Self> {
         let input = input.to_contiguous();
-        tensor(activation::relu6(values(&input)), &input)
+        tensor(activation::relu6(values(&input)), input.shape())
     }
 }
 
@@ -54,21 +56,15 @@ impl Backward<Flex, 1> for Gradient {
         let (input, output) = (ops.state, gradients.consume::<Flex>(&ops.node).to_contiguous());
         if let [Some(node)] = ops.parents {
             let gradient = activation::relu6_gradient(values(&input), values(&output));
-            gradients.register::<Flex>(node.id, tensor(gradient, &input));
+            gradients.register::<Flex>(node.id, tensor(gradient, input.shape()));
         }
     }
 }
 
-fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
-    tensor.as_slice().expect("the tensor is contiguous and of f32")
-}
-
-fn tensor(values: Vec<f32>, like: &FloatTensor<Flex>) -> FloatTensor<Flex> {
-    <FloatTensor<Flex>>::from_data(TensorData::new(values, like.shape()))
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, TensorData};
+
     use super::*;
 
     /// burn's own clamp is the reference, at the edges and for what is no number too.

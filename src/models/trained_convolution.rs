@@ -8,8 +8,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, PaddingConfig2d};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use xp_kernels::trained::{Shape, bias_gradient, input_gradient, kernel_gradient, output};
+
+use crate::models::flex::{takes, tensor, values};
 
 /// A convolution, where the device is the CPU and the sizes are of a kind that the kernels know; else `None`.
 ///
@@ -43,8 +45,7 @@ fn run(shape: Shape, input: &Tensor<4>, kernel: Tensor<4>, bias: Option<Tensor<1
 }
 
 fn shape_here(conv: &Conv2d, input: &Tensor<4>) -> Option<Shape> {
-    let is_on_cpu = input.device().inner() == Device::flex() && input.dtype() == DType::F32;
-    is_on_cpu.then(|| shape(conv, input.dims())).flatten()
+    takes(input).then(|| shape(conv, input.dims())).flatten()
 }
 
 /// The sizes of a convolution; `None` for windows that are not square and for groups of several channels.
@@ -147,19 +148,12 @@ impl Backward<Flex, 3> for Gradient {
     }
 }
 
-fn values(tensor: &FloatTensor<Flex>) -> &[f32] {
-    tensor.as_slice().expect("the tensor is contiguous and of f32")
-}
-
-fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FloatTensor<Flex> {
-    <FloatTensor<Flex>>::from_data(TensorData::new(values, shape))
-}
-
 #[cfg(test)]
 mod tests {
     use burn::module::{Module, RunningState};
     use burn::nn::BatchNormConfig;
     use burn::nn::conv::Conv2dConfig;
+    use burn::tensor::{Device, TensorData};
 
     use super::*;
 

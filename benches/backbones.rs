@@ -139,7 +139,6 @@ fn trainee(kind: Kind, backbone: BackboneName, size: usize) -> Trainee {
     let random = RandomParameters { seed: 0 };
     let (device, sources) = (Device::flex(), Sources { backbone: &random, head: &random });
     let frame = Frame {
-        prefix_hash: String::new(),
         prefix: Prefix::new(&plan, sources, &device).unwrap(),
         preprocessing: PixelTransform::TF,
         loss: Loss::CrossEntropy,

@@ -111,11 +111,7 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
         "classes": plan.classes(),
         "image_size": plan.spec.data.image_size,
         "resize": plan.filter,
-        "pixels": {
-            "order": plan.preprocessing.order.as_str(),
-            "mean": plan.preprocessing.mean,
-            "deviation": plan.preprocessing.deviation,
-        },
+        "pixels": plan.preprocessing,
     });
     write(args.format, &network, name, &beside, &path, overwrite)?;
     if args.verify {

@@ -1,5 +1,7 @@
 //! A whole network in two parts: the frozen prefix on plain tensors, and the tail that trains.
 
+use std::sync::OnceLock;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -35,7 +37,15 @@ impl NetworkPlan {
 
 /// The frozen nodes up to the deepest cut, outside autodiff.
 #[derive(Debug)]
-pub enum Prefix {
+pub struct Prefix {
+    engine: Engine,
+    /// Made when it is first asked for.
+    hash: OnceLock<String>,
+}
+
+/// What a prefix runs on.
+#[derive(Debug)]
+enum Engine {
     /// On the CPU, through kernels of our own.
     Runner(Runner),
     /// On other devices, through burn's.
@@ -61,25 +71,26 @@ impl Prefix {
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
         let shapes = plan.nodes().0;
         let segment = Segment::new(shapes, 0, sources.backbone, device)?.folded().valid();
-        Ok(match *device == Device::flex() {
-            true => Self::Runner(Runner::new(&segment, shapes, plan.layout.n_input_channels)),
-            false => Self::Nodes { segment, shapes: shapes.to_vec() },
-        })
+        let engine = match *device == Device::flex() {
+            true => Engine::Runner(Runner::new(&segment, shapes, plan.layout.n_input_channels)),
+            false => Engine::Nodes { segment, shapes: shapes.to_vec() },
+        };
+        Ok(Self { engine, hash: OnceLock::new() })
     }
 
     pub fn is_empty(&self) -> bool {
-        match self {
-            Self::Runner(runner) => runner.is_empty(),
-            Self::Nodes { shapes, .. } => shapes.is_empty(),
+        match &self.engine {
+            Engine::Runner(runner) => runner.is_empty(),
+            Engine::Nodes { shapes, .. } => shapes.is_empty(),
         }
     }
 
     /// Shape: `[n, 3, h, w]` → `[n, c, h', w']`, see [`Layout::output_chw`].
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Nodes { segment, .. } => segment.forward(images),
-            Self::Runner(runner) if runner.is_empty() => images,
-            Self::Runner(runner) => {
+        match &self.engine {
+            Engine::Nodes { segment, .. } => segment.forward(images),
+            Engine::Runner(runner) if runner.is_empty() => images,
+            Engine::Runner(runner) => {
                 let ([n, c, h, w], device) = (images.dims(), images.device());
                 let images: Vec<f32> = images.into_data().try_into_vec().expect("images are f32");
                 let (output, [c, h, w]) = runner.forward(&images, [c, h, w]);
@@ -90,18 +101,23 @@ impl Prefix {
 
     /// What computes its output, as far as that can matter to the last bit.
     pub fn kernel(&self) -> String {
-        match self {
-            Self::Runner(_) => format!("cpu, {}", vector_unit()),
-            Self::Nodes { .. } => "burn".to_owned(),
+        match &self.engine {
+            Engine::Runner(_) => format!("cpu, {}", vector_unit()),
+            Engine::Nodes { .. } => "burn".to_owned(),
         }
     }
 
     /// Its tensors by name, as they run.
     pub fn tensors(&self) -> Vec<(String, TensorData)> {
-        match self {
-            Self::Runner(runner) => runner.tensors(),
-            Self::Nodes { segment, shapes } => segment.tensors(shapes).flat_map(|(_, tensors)| tensors).collect(),
+        match &self.engine {
+            Engine::Runner(runner) => runner.tensors(),
+            Engine::Nodes { segment, shapes } => segment.tensors(shapes).flat_map(|(_, tensors)| tensors).collect(),
         }
+    }
+
+    /// The hash of its tensors.
+    pub fn hash(&self) -> &str {
+        self.hash.get_or_init(|| hash(&self.tensors()))
     }
 }
 
@@ -126,6 +142,17 @@ impl Tail {
 pub struct NamedTensors {
     pub frozen: Vec<(String, TensorData)>,
     pub trained: Vec<(String, TensorData)>,
+}
+
+/// blake3 over names, shapes and bytes, in hexadecimal; the order of the tensors is the network's.
+pub fn hash(tensors: &[(String, TensorData)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (name, data) in tensors {
+        hasher.update(name.as_bytes()).update(b"\0");
+        hasher.update(format!("{:?} {:?}\0", data.dtype(), data.shape()).as_bytes());
+        hasher.update(data.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// Every tensor of a network, running statistics included.

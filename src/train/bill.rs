@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use crate::data::feature_cache::FeatureCache;
-use crate::models::cost;
 use crate::models::parameters::ParametersError;
 use crate::run::bill::{Bill, SplitBill};
 use crate::run::metric::Split;
@@ -16,19 +15,17 @@ use crate::train::step::Values;
 
 /// The bill for so many images of each split.
 pub fn of(plan: &Plan, images: &[(Split, u64)], resources: Resources, cache: Option<&FeatureCache>) -> Bill {
-    let [_, height, width] = plan.input_chw;
-    let costs = cost::multiply_adds(&plan.network.layout, height, width);
-    let row_bytes = plan.prefix_chw().iter().product::<usize>() * plan.spec.cache.precision.n_bytes();
+    let (multiply_adds, frozen_multiply_adds) = plan.multiply_adds();
     let split = |&(split, n_images): &(Split, u64)| SplitBill {
         split,
         n_images,
-        n_rows: n_images * u64::from(keeping::augment_of(&plan.spec, split).n_views()),
+        n_rows: keeping::n_rows(&plan.spec, split, n_images),
         keeping: keeping::decide(plan, split, n_images, resources, cache),
     };
     Bill {
-        multiply_adds: costs.iter().sum(),
-        frozen_multiply_adds: costs[..plan.network.freeze.n_prefix_nodes].iter().sum(),
-        row_bytes: row_bytes as u64,
+        multiply_adds,
+        frozen_multiply_adds,
+        row_bytes: keeping::row_bytes(plan),
         splits: images.iter().map(split).collect(),
     }
 }
@@ -44,8 +41,7 @@ pub fn images_per_s(plan: &Plan, device: &TrainDevice) -> Result<Option<f64>, Pa
     if frame.prefix.is_empty() {
         return Ok(None);
     }
-    let n_bytes = N_IMAGES * plan.input_chw.iter().product::<usize>();
-    let pixels = Values::PixelsNhwc((0..n_bytes).map(|i| (i * 7 % 251) as u8).collect());
+    let pixels = Values::made_up(N_IMAGES, plan.input_chw);
     let pass = || drop(frame.features(&pixels, plan.input_chw, N_IMAGES).into_data());
     // The first one fills caches and buffers.
     pass();

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::TensorReadError;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::data::batching::{Batching, LastSingle, Order};
 use crate::data::features::FeatureShape;
 use crate::data::images::{ImageError, Images};
 use crate::data::loader::{Loader, LoaderSettings};
-use crate::run::event::{DataFacts, Event, Phase, SplitFacts};
+use crate::run::event::{DataFacts, Event, Phase};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -27,7 +27,7 @@ use crate::train::device::TrainDevice;
 use crate::train::extract::folder::{Folder, FolderError, MadeOf, Overwrite, Record, Rows};
 use crate::train::network;
 use crate::train::plan::Plan;
-use crate::train::splits::Reading;
+use crate::train::splits::{Reading, data_facts};
 use crate::train::step::{Frame, Values};
 use crate::train::{Completion, TrainError};
 
@@ -78,14 +78,7 @@ impl Extraction<'_> {
         // Every image is used once, so that its pixels are not worth keeping.
         let resources = Resources { pixel_budget_bytes: 0, ..self.resources };
         let reading = Reading { plan: self.plan, resources, events: &self.events, stop: &self.stop, cache: None };
-        let mut splits = Vec::new();
-        for (split, listing) in &self.plan.listings {
-            match reading.images(*split, listing, None)? {
-                Completion::Done(images) => splits.push((*split, images)),
-                Completion::Stopped => return Ok(Completion::Stopped),
-            }
-        }
-        reading.keep_apart(&splits)?;
+        let Completion::Done(splits) = reading.all(None)? else { return Ok(Completion::Stopped) };
         let network = network::build(self.plan, self.device)?;
         let data = data_facts(self.plan, &splits);
         let made_of = self.made_of(&data, network.weights_hash);
@@ -119,8 +112,8 @@ impl Extraction<'_> {
                 Weights::Random => format!("{weights_hash}, seed {}", spec.seed),
                 _ => weights_hash,
             },
-            preprocessing: preprocessing(self.plan),
-            images: json!({ "size": spec.data.image_size, "resize": self.plan.filter, "exif": spec.data.exif }),
+            preprocessing: json!(self.plan.preprocessing),
+            images: self.plan.images_json(),
             shape: [shape.height, shape.width, shape.channels],
             classes: data.classes.clone(),
             data: data.splits.clone(),
@@ -181,19 +174,4 @@ impl Extraction<'_> {
     fn batch_size(&self) -> u32 {
         batches::fitting(self.plan, MAX_BATCH_BYTES)
     }
-}
-
-fn data_facts(plan: &Plan, splits: &[(Split, Images)]) -> DataFacts {
-    let facts = splits.iter().map(|(split, images)| SplitFacts {
-        split: *split,
-        n_images: images.len() as u64,
-        hash: images.hash(),
-    });
-    DataFacts { classes: plan.classes().to_vec(), splits: facts.collect() }
-}
-
-/// What pixels went through before they entered the network.
-fn preprocessing(plan: &Plan) -> Value {
-    let used = &plan.preprocessing;
-    json!({ "order": used.order.as_str(), "mean": used.mean, "deviation": used.deviation })
 }

@@ -4,6 +4,7 @@
 //! What is kept is what the prefix gives, to the bit, unless half precision is asked for; so it does not matter to a
 //! result where a row comes from.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use burn::tensor::TensorReadError;
@@ -49,9 +50,19 @@ pub enum FeatureError {
     #[error("read the prefix's output: {0}")]
     Read(#[from] TensorReadError),
     #[error("keep them: {0}")]
-    Cache(#[from] CacheError),
+    Cache(#[source] CacheError),
     #[error("stopped")]
     Stopped,
+}
+
+/// A stop is a stop wherever it comes.
+impl From<CacheError> for FeatureError {
+    fn from(error: CacheError) -> Self {
+        match error {
+            CacheError::Stopped => Self::Stopped,
+            error => Self::Cache(error),
+        }
+    }
 }
 
 /// Rows on disk: where, and what all of them have in common.
@@ -214,17 +225,12 @@ impl Task<'_> {
     fn add_missing(&self, rows: &mut Rows, keys: &[RowKey]) -> Result<(), FeatureError> {
         let split = self.images.split();
         let waits = format!("another xp computes what the frozen layers give for the {split} images: waiting for it");
-        let mut writer = rows.writer(self.stop, || self.events.send(Event::Warning(waits.clone()))).map_err(
-            |error| match error {
-                CacheError::Stopped => FeatureError::Stopped,
-                error => error.into(),
-            },
-        )?;
+        let mut writer = rows.writer(self.stop, || self.events.send(Event::Warning(waits)))?;
         let n_members = self.members.len();
         let mut n_done = keys.iter().filter(|key| rows.find(key).is_some()).count() as u64;
         let mut outcome = Ok(());
         // Copies of one image are one row.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for view in 1..=self.augment.n_views() {
             let keys = &keys[(view as usize - 1) * n_members..view as usize * n_members];
             let is_missing = |key: &RowKey| rows.find(key).is_none();

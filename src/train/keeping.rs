@@ -1,9 +1,8 @@
 //! Whether the frozen layers' output is kept, and where: decided from sizes and costs alone.
 
-use serde_json::{json, to_value};
+use serde_json::json;
 
 use crate::data::feature_cache::{FORMAT, Facts, FeatureCache};
-use crate::models::cost;
 use crate::report::number::bytes_text;
 use crate::run::bill::Keeping;
 use crate::run::metric::Split;
@@ -26,10 +25,14 @@ pub fn augment_of(spec: &Spec, split: Split) -> Augment {
     }
 }
 
-/// Rows that a split's images make, and the bytes of all of them in memory.
-pub fn size(plan: &Plan, split: Split, n_images: u64) -> (u64, u64) {
-    let n_rows = n_images * u64::from(augment_of(&plan.spec, split).n_views());
-    (n_rows, FeatureTable::n_bytes(n_rows, plan.prefix_chw()))
+/// Rows that a split's images make: their views.
+pub fn n_rows(spec: &Spec, split: Split, n_images: u64) -> u64 {
+    n_images * u64::from(augment_of(spec, split).n_views())
+}
+
+/// Bytes of a row on disk.
+pub fn row_bytes(plan: &Plan) -> u64 {
+    (plan.prefix_chw().iter().product::<usize>() * plan.spec.cache.precision.n_bytes()) as u64
 }
 
 /// Decides for a split of so many images.
@@ -38,16 +41,11 @@ pub fn decide(plan: &Plan, split: Split, n_images: u64, resources: Resources, ca
     if plan.network.freeze.n_prefix_nodes == 0 || (augment.draws() && augment.views.is_none()) {
         return Keeping::EveryTime { reason: None };
     }
-    let (_, n_bytes) = size(plan, split, n_images);
-    let n_disk_bytes = n_bytes / 4 * plan.spec.cache.precision.n_bytes() as u64;
+    let n_rows = n_rows(&plan.spec, split, n_images);
+    let (n_bytes, n_disk_bytes) = (FeatureTable::n_bytes(n_rows, plan.prefix_chw()), n_rows * row_bytes(plan));
     let fits = n_bytes <= resources.feature_budget_bytes;
-    let is_worth_it = {
-        let [_, height, width] = plan.input_chw;
-        let costs = cost::multiply_adds(&plan.network.layout, height, width);
-        let n: u64 = costs[..plan.network.freeze.n_prefix_nodes].iter().sum();
-        let row_bytes: usize = plan.prefix_chw().iter().product::<usize>() * plan.spec.cache.precision.n_bytes();
-        n as f64 / MULTIPLY_ADDS_PER_S > row_bytes as f64 / DISK_BYTES_PER_S
-    };
+    let time_s = plan.multiply_adds().1 as f64 / MULTIPLY_ADDS_PER_S;
+    let is_worth_it = time_s > row_bytes(plan) as f64 / DISK_BYTES_PER_S;
     let every_time = |reason| Keeping::EveryTime { reason: Some(reason) };
     let too_much = |limit: u64, what: &str| {
         let (needed, limit) = (bytes_text(n_disk_bytes), bytes_text(limit));
@@ -71,20 +69,16 @@ pub fn decide(plan: &Plan, split: Split, n_images: u64, resources: Resources, ca
 
 /// What the rows of a split have in common.
 pub fn facts(plan: &Plan, split: Split, frame: &Frame) -> Facts {
-    let (spec, pixels) = (&plan.spec, &plan.preprocessing);
+    let spec = &plan.spec;
     let augment = augment_of(spec, split);
     let views = augment.draws().then(|| json!({ "augment": Augment { views: None, ..augment }, "seed": spec.seed }));
     Facts {
         format: FORMAT,
         backbone: plan.network.layout.name.to_owned(),
         cut: plan.cut().to_owned(),
-        weights: frame.prefix_hash.clone(),
-        preprocessing: json!({ "order": pixels.order.as_str(), "mean": pixels.mean, "deviation": pixels.deviation }),
-        images: json!({
-            "size": to_value(spec.data.image_size).unwrap_or_default(),
-            "resize": plan.filter,
-            "exif": spec.data.exif,
-        }),
+        weights: frame.prefix.hash().to_owned(),
+        preprocessing: json!(plan.preprocessing),
+        images: plan.images_json(),
         views,
         precision: spec.cache.precision,
         shape: plan.prefix_chw(),

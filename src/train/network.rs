@@ -1,4 +1,4 @@
-//! A plan's network with its tensors in place, and the hashes that prove what moved.
+//! A plan's network with its tensors in place.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,6 @@ use crate::weights::load::FileParameters;
 pub struct Network {
     pub trainee: Trainee,
     pub weights_hash: String,
-    pub frozen_hash: String,
 }
 
 /// What stands for the weights' hash where there is no backbone.
@@ -98,9 +97,7 @@ fn values_of(data: &TensorData) -> Vec<f32> {
 fn with_sources(plan: &Plan, device: &TrainDevice, sources: Sources<'_>) -> Result<Network, ParametersError> {
     let prefix = Prefix::new(&plan.network, sources, &device.device)?;
     let tail = Tail::new(&plan.network, sources, &device.device.clone().autodiff())?;
-    let frozen_hash = hash(&tensors(&plan.network, &prefix, &tail).frozen);
     let frame = Frame {
-        prefix_hash: hash(&prefix.tensors()),
         prefix,
         preprocessing: plan.preprocessing,
         loss: plan.network.head.loss,
@@ -111,7 +108,7 @@ fn with_sources(plan: &Plan, device: &TrainDevice, sources: Sources<'_>) -> Resu
         device: device.device.clone(),
     };
     let trainee = Trainee::new(tail, Arc::new(frame));
-    Ok(Network { trainee, weights_hash: sources.backbone.hash(), frozen_hash })
+    Ok(Network { trainee, weights_hash: sources.backbone.hash() })
 }
 
 /// What is measured of a split.
@@ -123,15 +120,4 @@ pub fn measures(spec: &Spec) -> Vec<Measure> {
 /// The network's tensors by name.
 pub fn named_tensors(plan: &Plan, trainee: &Trainee) -> NamedTensors {
     tensors(&plan.network, &trainee.frame().prefix, &trainee.tail)
-}
-
-/// blake3 over names, shapes and bytes; the order of the tensors is the network's.
-pub fn hash(tensors: &[(String, TensorData)]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (name, data) in tensors {
-        hasher.update(name.as_bytes()).update(b"\0");
-        hasher.update(format!("{:?} {:?}\0", data.dtype(), data.shape()).as_bytes());
-        hasher.update(data.as_bytes());
-    }
-    hasher.finalize().to_hex().to_string()
 }

@@ -1,9 +1,12 @@
 //! A spec held against its images' names and its backbone: everything that can be known before the first image is read.
 
+use serde_json::{Value, json};
+
 use crate::data::features::{FeatureFile, FeatureShape, FeaturesError};
 use crate::data::listing::Listing;
 use crate::models::backbone;
 use crate::models::classifier::NetworkPlan;
+use crate::models::cost;
 use crate::models::freeze::{Freeze, FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
 use crate::models::layout::Layout;
@@ -56,6 +59,18 @@ impl Plan {
     pub fn prefix_chw(&self) -> [usize; 3] {
         let [_, height, width] = self.input_chw;
         self.network.layout.output_chw(self.network.freeze.n_prefix_nodes, height, width)
+    }
+
+    /// Multiply-adds of one image: those of the whole backbone, and of its prefix alone.
+    pub fn multiply_adds(&self) -> (u64, u64) {
+        let [_, height, width] = self.input_chw;
+        let costs = cost::multiply_adds(&self.network.layout, height, width);
+        (costs.iter().sum(), costs[..self.network.freeze.n_prefix_nodes].iter().sum())
+    }
+
+    /// What decides which pixels an image's file comes to.
+    pub fn images_json(&self) -> Value {
+        json!({ "size": self.spec.data.image_size, "resize": self.filter, "exif": self.spec.data.exif })
     }
 
     /// The name of the last row of the prefix.

@@ -91,7 +91,6 @@ impl Predictor {
         file.fit(&plan.layout, Some(&plan.head)).map_err(unusable)?;
         let sources = Sources { backbone: &file, head: &file };
         let frame = Frame {
-            prefix_hash: String::new(),
             prefix: Prefix::new(&plan, sources, &device.device)?,
             preprocessing: preprocessing.pixels,
             loss: plan.head.loss,

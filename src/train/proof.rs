@@ -2,14 +2,13 @@
 
 use burn::tensor::TensorReadError;
 
+use crate::models::classifier::{NamedTensors, hash};
 use crate::run::freezing::{Moment, TensorHash};
-use crate::train::network::{hash, named_tensors};
 use crate::train::plan::Plan;
 use crate::train::step::{Trainee, Values};
 
-/// Hashes every tensor as it really runs, running statistics included, and the probe image's output.
-pub fn moment(plan: &Plan, trainee: &Trainee) -> Result<Moment, TensorReadError> {
-    let named = named_tensors(plan, trainee);
+/// Hashes every tensor of a network as it really runs, running statistics included, and the probe image's output.
+pub fn moment(plan: &Plan, trainee: &Trainee, named: &NamedTensors) -> Result<Moment, TensorReadError> {
     let of = |is_frozen| {
         move |tensor: &(String, burn::tensor::TensorData)| TensorHash {
             name: tensor.0.clone(),
@@ -26,8 +25,7 @@ fn probe(plan: &Plan, trainee: &Trainee) -> Result<Option<String>, TensorReadErr
     if frame.prefix.is_empty() {
         return Ok(None);
     }
-    let n_bytes = plan.input_chw.iter().product::<usize>();
-    let image = Values::PixelsNhwc((0..n_bytes).map(|i| (i * 7 % 251) as u8).collect());
+    let image = Values::made_up(1, plan.input_chw);
     let output = frame.features(&image, plan.input_chw, 1).try_into_vec_as::<f32>()?;
     let mut hasher = blake3::Hasher::new();
     for value in output {

@@ -7,9 +7,9 @@ use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 
 use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
-use crate::models::classifier::count_parameters;
+use crate::models::classifier::{NamedTensors, count_parameters, hash};
 use crate::run::detail::RunDetail;
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SplitFacts, TrainedFacts};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, TrainedFacts};
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
@@ -30,7 +30,7 @@ use crate::train::optimizer;
 use crate::train::plan::Plan;
 use crate::train::proof;
 use crate::train::schedule::StepSchedule;
-use crate::train::splits::Reading;
+use crate::train::splits::{Reading, data_facts};
 use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
 
@@ -95,8 +95,10 @@ impl Session<'_> {
         let Completion::Done(splits) = self.read_splits(network.trainee.frame())? else {
             return Ok(Completion::Stopped);
         };
-        self.events.send(Event::Model(self.model_facts(&network)));
-        let before = self.moment(&network.trainee)?;
+        let tensors = network::named_tensors(self.plan, &network.trainee);
+        self.events.send(Event::Model(self.model_facts(&network, &tensors)));
+        let before = self.moment(&network.trainee, &tensors)?;
+        drop(tensors);
         self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&splits);
         let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
@@ -104,12 +106,13 @@ impl Session<'_> {
         let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
             return Ok(Completion::Stopped);
         };
-        self.prove(&before, &trained)?;
         let tensors = network::named_tensors(self.plan, &trained);
+        self.prove(&before, self.moment(&trained, &tensors)?)?;
         self.events.send(Event::Trained(TrainedFacts {
-            frozen_hash: network::hash(&tensors.frozen),
-            trained_hash: network::hash(&tensors.trained),
+            frozen_hash: hash(&tensors.frozen),
+            trained_hash: hash(&tensors.trained),
         }));
+        drop(tensors);
         self.test(trained, &sources, &history)
     }
 
@@ -124,33 +127,20 @@ impl Session<'_> {
     }
 
     fn read_splits(&self, frame: &Frame) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
-        let mut splits = Vec::new();
-        for (split, listing) in &self.plan.listings {
-            match self.reading().images(*split, listing, Some(frame))? {
-                Completion::Done(images) => splits.push((*split, images)),
-                Completion::Stopped => return Ok(Completion::Stopped),
-            }
-        }
-        self.reading().keep_apart(&splits)?;
-        let facts = splits.iter().map(|(split, images)| SplitFacts {
-            split: *split,
-            n_images: images.len() as u64,
-            hash: images.hash(),
-        });
-        let facts = DataFacts { classes: self.plan.classes().to_vec(), splits: facts.collect() };
+        let Completion::Done(splits) = self.reading().all(Some(frame))? else { return Ok(Completion::Stopped) };
+        let facts = data_facts(self.plan, &splits);
         self.refuse_other_data(&facts)?;
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
     }
 
-    fn moment(&self, trainee: &Trainee) -> Result<Moment, TrainError> {
-        proof::moment(self.plan, trainee).map_err(|error| TrainError::Engine(error.to_string()))
+    fn moment(&self, trainee: &Trainee, tensors: &NamedTensors) -> Result<Moment, TrainError> {
+        proof::moment(self.plan, trainee, tensors).map_err(|error| TrainError::Engine(error.to_string()))
     }
 
     /// Freezing is proved, not assumed. Where the run goes on, `before` is what it began with all the same: it is built
     /// from the weights and the seed.
-    fn prove(&self, before: &Moment, trained: &Trainee) -> Result<(), TrainError> {
-        let after = self.moment(trained)?;
+    fn prove(&self, before: &Moment, after: Moment) -> Result<(), TrainError> {
         let breach = Proof::of(before, &after).breach();
         self.events.send(Event::TensorsAfter(after));
         match breach {
@@ -193,7 +183,7 @@ impl Session<'_> {
         self.resume.as_ref().map_or(0, |resume| resume.epoch)
     }
 
-    fn model_facts(&self, network: &Network) -> ModelFacts {
+    fn model_facts(&self, network: &Network, tensors: &NamedTensors) -> ModelFacts {
         let count = count_parameters(&self.plan.network);
         ModelFacts {
             weights_hash: network.weights_hash.clone(),
@@ -201,7 +191,7 @@ impl Session<'_> {
             n_trained_parameters: count.trained,
             n_frozen_layers: self.plan.network.freeze.n_rows,
             cut: self.plan.cut().to_owned(),
-            frozen_hash: network.frozen_hash.clone(),
+            frozen_hash: hash(&tensors.frozen),
         }
     }
 

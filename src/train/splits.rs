@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::data::batching::Batching;
 use crate::data::duplicates::{self, Pairs, SharedImages};
+use crate::data::feature_cache::FeatureCache;
 use crate::data::feature_cache::rows::Rows;
-use crate::data::feature_cache::{CacheError, FeatureCache};
 use crate::data::images::{Images, ReadError, ReadSettings};
 use crate::data::listing::Listing;
 use crate::data::loader::{Loader, LoaderSettings};
 use crate::run::bill::Keeping;
-use crate::run::event::{Event, Phase, SkippedInput};
+use crate::run::event::{DataFacts, Event, Phase, SkippedInput, SplitFacts};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -51,7 +51,30 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
     }
 }
 
+/// What the images of a plan turned out to be.
+pub fn data_facts(plan: &Plan, splits: &[(Split, Images)]) -> DataFacts {
+    let facts = splits.iter().map(|(split, images)| SplitFacts {
+        split: *split,
+        n_images: images.len() as u64,
+        hash: images.hash(),
+    });
+    DataFacts { classes: plan.classes().to_vec(), splits: facts.collect() }
+}
+
 impl Reading<'_> {
+    /// Reads every split of the plan, and refuses those that share images.
+    pub fn all(&self, frame: Option<&Frame>) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
+        let mut splits = Vec::new();
+        for (split, listing) in &self.plan.listings {
+            match self.images(*split, listing, frame)? {
+                Completion::Done(images) => splits.push((*split, images)),
+                Completion::Stopped => return Ok(Completion::Stopped),
+            }
+        }
+        self.keep_apart(&splits)?;
+        Ok(Completion::Done(splits))
+    }
+
     /// Reads, hashes and decodes every image of a split, and tells which were left out. With a network, images are not
     /// decoded whose features are on disk.
     pub fn images(
@@ -129,7 +152,7 @@ impl Reading<'_> {
     }
 
     /// Refuses splits that share images unless the spec accepts it; the record names every pair.
-    pub fn keep_apart(&self, splits: &[(Split, Images)]) -> Result<(), TrainError> {
+    fn keep_apart(&self, splits: &[(Split, Images)]) -> Result<(), TrainError> {
         let found = duplicates::find(splits.iter().map(|(_, images)| images));
         for (split, n) in found.repeated {
             let text = format!("{n} of the {split} images are copies of other {split} images, byte for byte");
@@ -212,7 +235,6 @@ impl Reading<'_> {
             let on_disk = OnDisk { cache, facts: keeping::facts(plan, split, frame) };
             let table = self.events.phase(Phase::Prefix(split), task.n_rows(), || task.on_disk(&on_disk, into_memory));
             match table {
-                Err(FeatureError::Cache(CacheError::Stopped)) => return Err(FeatureError::Stopped),
                 // A full disk or a broken one is no reason not to train.
                 Err(FeatureError::Cache(error)) => {
                     let text = format!("the frozen layers' output is not kept on disk: cannot {error}");

@@ -46,6 +46,12 @@ pub enum Values {
 }
 
 impl Values {
+    /// Pixels of images that look like nothing, always the same.
+    pub fn made_up(n_images: usize, image_chw: [usize; 3]) -> Self {
+        let n_bytes = n_images * image_chw.iter().product::<usize>();
+        Self::PixelsNhwc((0..n_bytes).map(|i| (i * 7 % 251) as u8).collect())
+    }
+
     /// A batch's bytes as a network takes them, with channels, height and width of one image's.
     pub fn of(bytes_nhwc: Vec<u8>, shape: SampleShape) -> (Self, [usize; 3]) {
         match shape {
@@ -64,8 +70,6 @@ impl Values {
 #[derive(Debug)]
 pub struct Frame {
     pub prefix: Prefix,
-    /// Hash of the prefix's tensors.
-    pub prefix_hash: String,
     pub preprocessing: PixelTransform,
     pub loss: Loss,
     pub label_smoothing: f64,

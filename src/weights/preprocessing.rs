@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::spec::schema::data::Resize;
 use crate::spec::schema::preprocess::Preprocess;
 
 /// The order of an image's planes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
 pub enum ChannelOrder {
     Rgb,
     Bgr,
@@ -30,7 +33,7 @@ impl ChannelOrder {
 }
 
 /// `(x − mean) / deviation` for each plane of an image, x from 0 to 255.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PixelTransform {
     pub order: ChannelOrder,
     /// In the order of the planes, in pixel values 0 to 255.

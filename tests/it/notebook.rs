@@ -40,7 +40,6 @@ fn trainee(layout: Layout, frozen: &FrozenLayers, output_chw: [usize; 3]) -> Tra
         NetworkPlan { layout, freeze, norms: Norms::Frozen, head: head::plan(&layers(), 2, output_chw).unwrap() };
     let (device, sources) = (Device::flex(), Sources { backbone: &FixtureParameters, head: &FixtureParameters });
     let frame = Frame {
-        prefix_hash: String::new(),
         prefix: Prefix::new(&plan, sources, &device).unwrap(),
         preprocessing: PixelTransform::RESCALE,
         loss: Loss::BinaryCrossEntropy,

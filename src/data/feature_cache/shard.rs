@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::feature_cache::CacheError;
 
@@ -141,9 +141,7 @@ impl Writer {
 
     /// Writes the index, syncs, and gives the file its name.
     pub fn finish(mut self, folder: &Path) -> io::Result<()> {
-        let mut checksum = Xxh3::new();
-        checksum.update(&self.index);
-        let checksum = checksum.digest();
+        let checksum = xxh3_64(&self.index);
         self.file.write_all(&self.index)?;
         self.file.write_all(&self.n_rows.to_le_bytes())?;
         self.file.write_all(&checksum.to_le_bytes())?;

@@ -49,7 +49,6 @@ fn trainee(case: &Value, n_features: usize, n_classes: usize) -> (Trainee, Netwo
     let device = Device::flex();
     let sources = Sources { backbone: &Formula, head: &Formula };
     let frame = Frame {
-        prefix_hash: String::new(),
         prefix: Prefix::new(&plan, sources, &device).unwrap(),
         preprocessing: PixelTransform::RAW,
         loss: Loss::CrossEntropy,

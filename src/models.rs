@@ -22,4 +22,5 @@ pub mod segment;
 pub mod top;
 pub mod trained_activation;
 pub mod trained_convolution;
+pub mod trained_linear;
 pub mod vgg;

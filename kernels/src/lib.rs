@@ -13,6 +13,7 @@ pub mod convolution;
 pub mod dense;
 pub mod depthwise;
 pub mod elementwise;
+mod lanes;
 pub mod map;
 pub mod tile;
 pub mod trained;

@@ -9,6 +9,7 @@ pub mod activation;
 mod depthwise;
 mod images;
 mod kernels;
+pub mod linear;
 mod phases;
 mod planes;
 mod product;

@@ -6,6 +6,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::lanes::Lanes;
+
 /// Values that a thread takes at once.
 const PART: usize = 1 << 14;
 
@@ -21,7 +23,7 @@ struct Descent {
 
 impl Formula<0> for Descent {
     #[inline(always)]
-    fn apply(self, weight: f32, gradient: f32, []: [f32; 0]) -> (f32, [f32; 0]) {
+    fn apply<S: Simd>(self, weight: Lanes<S>, gradient: Lanes<S>, []: [Lanes<S>; 0]) -> (Lanes<S>, [Lanes<S>; 0]) {
         (weight + gradient * self.negative_rate, [])
     }
 }
@@ -43,7 +45,12 @@ impl Momentum {
 
 impl Formula<1> for Momentum {
     #[inline(always)]
-    fn apply(self, weight: f32, gradient: f32, [velocity]: [f32; 1]) -> (f32, [f32; 1]) {
+    fn apply<S: Simd>(
+        self,
+        weight: Lanes<S>,
+        gradient: Lanes<S>,
+        [velocity]: [Lanes<S>; 1],
+    ) -> (Lanes<S>, [Lanes<S>; 1]) {
         let step = gradient * self.negative_rate;
         let velocity = velocity * self.momentum + step;
         let move_by = if self.nesterov { velocity * self.momentum + step } else { velocity };
@@ -73,7 +80,12 @@ impl Adam {
 
 impl Formula<2> for Adam {
     #[inline(always)]
-    fn apply(self, weight: f32, gradient: f32, [moment_1, moment_2]: [f32; 2]) -> (f32, [f32; 2]) {
+    fn apply<S: Simd>(
+        self,
+        weight: Lanes<S>,
+        gradient: Lanes<S>,
+        [moment_1, moment_2]: [Lanes<S>; 2],
+    ) -> (Lanes<S>, [Lanes<S>; 2]) {
         let moment_1 = moment_1 * self.beta_1 + gradient * self.rest_1;
         let moment_2 = moment_2 * self.beta_2 + gradient * gradient * self.rest_2;
         let decayed = match self.decay {
@@ -114,7 +126,7 @@ impl RmsProp {
 
     /// How far a weight moves, and the new mean square.
     #[inline(always)]
-    fn moved(self, gradient: f32, mean_square: f32) -> (f32, f32) {
+    fn moved<S: Simd>(self, gradient: Lanes<S>, mean_square: Lanes<S>) -> (Lanes<S>, Lanes<S>) {
         let mean_square = mean_square * self.rho + gradient * gradient * self.rest;
         let root = if self.epsilon_inside_root {
             (mean_square + self.epsilon).sqrt()
@@ -127,7 +139,12 @@ impl RmsProp {
 
 impl Formula<1> for RmsProp {
     #[inline(always)]
-    fn apply(self, weight: f32, gradient: f32, [mean_square]: [f32; 1]) -> (f32, [f32; 1]) {
+    fn apply<S: Simd>(
+        self,
+        weight: Lanes<S>,
+        gradient: Lanes<S>,
+        [mean_square]: [Lanes<S>; 1],
+    ) -> (Lanes<S>, [Lanes<S>; 1]) {
         let (move_by, mean_square) = self.moved(gradient, mean_square);
         (weight - move_by, [mean_square])
     }
@@ -141,18 +158,23 @@ struct RmsPropWithMomentum {
 
 impl Formula<2> for RmsPropWithMomentum {
     #[inline(always)]
-    fn apply(self, weight: f32, gradient: f32, [mean_square, velocity]: [f32; 2]) -> (f32, [f32; 2]) {
+    fn apply<S: Simd>(
+        self,
+        weight: Lanes<S>,
+        gradient: Lanes<S>,
+        [mean_square, velocity]: [Lanes<S>; 2],
+    ) -> (Lanes<S>, [Lanes<S>; 2]) {
         let (move_by, mean_square) = self.rms_prop.moved(gradient, mean_square);
         let velocity = velocity * self.momentum + move_by;
         (weight - velocity, [mean_square, velocity])
     }
 }
 
-/// What a step makes of a weight and its states.
+/// What a step makes of weights and their states.
 trait Formula<const N: usize>: Copy + Send + Sync {
-    /// Always inlined, so that it is compiled for the vector unit; as a closure RMSprop's root was not, and took six
-    /// times as long.
-    fn apply(self, weight: f32, gradient: f32, states: [f32; N]) -> (f32, [f32; N]);
+    /// Always inlined. Left to the compiler to bring into vectors, plain numbers were not in every build, and RMSprop
+    /// took sixteen times as long.
+    fn apply<S: Simd>(self, weights: Lanes<S>, gradient: Lanes<S>, states: [Lanes<S>; N]) -> (Lanes<S>, [Lanes<S>; N]);
 }
 
 /// Takes a step with every weight, its gradient and its states.
@@ -179,17 +201,30 @@ struct Part<'a, const N: usize, F> {
 impl<const N: usize, F: Formula<N>> WithSimd for Part<'_, N, F> {
     type Output = ();
 
-    /// Plain numbers, which the compiler brings into the machine's vectors.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let n = self.weights.len();
-        let (weights, gradient) = (&mut self.weights[..n], &self.gradient[..n]);
-        let mut states = self.states.map(|state| &mut state[..n]);
-        for i in 0..n {
-            let new;
-            (weights[i], new) = self.formula.apply(weights[i], gradient[i], states.each_ref().map(|state| state[i]));
-            for (state, new) in states.iter_mut().zip(new) {
-                state[i] = new;
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (weights, last_weights) = S::as_mut_simd_f32s(self.weights);
+        let (gradient, last_gradient) = S::as_simd_f32s(self.gradient);
+        let mut states: [(&mut [S::f32s], &mut [f32]); N] = self.states.map(|state| S::as_mut_simd_f32s(state));
+        for i in 0..weights.len() {
+            let mut old = [Lanes::new(simd, gradient[i]); N];
+            for n in 0..N {
+                old[n] = Lanes::new(simd, states[n].0[i]);
+            }
+            let gradient = Lanes::new(simd, gradient[i]);
+            let (new_weights, new) = self.formula.apply(Lanes::new(simd, weights[i]), gradient, old);
+            weights[i] = new_weights.values;
+            for n in 0..N {
+                states[n].0[i] = new[n].values;
+            }
+        }
+        if !last_weights.is_empty() {
+            let load = |values: &[f32]| Lanes::new(simd, simd.partial_load_f32s(values));
+            let old = states.each_ref().map(|state| load(state.1));
+            let (new_weights, new) = self.formula.apply(load(last_weights), load(last_gradient), old);
+            simd.partial_store_f32s(last_weights, new_weights.values);
+            for ((_, state), new) in states.iter_mut().zip(new) {
+                simd.partial_store_f32s(state, new.values);
             }
         }
     }

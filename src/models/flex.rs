@@ -5,7 +5,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 
 /// Whether our operations take a tensor, with or without autodiff.
-pub(super) fn takes(tensor: &Tensor<4>) -> bool {
+pub(super) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.device().inner() == Device::flex() && tensor.dtype() == DType::F32
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 use crate::models::dropout::{DropoutAddress, mask};
 use crate::models::operation::Names;
 use crate::models::parameters::{Axes, Initial, Parameters, ParametersError, Role, TensorAddress, param};
+use crate::models::trained_linear;
 use crate::spec::schema::Loss;
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 
@@ -171,8 +172,8 @@ impl Head {
                     None => features,
                 },
                 HeadLayer::Dense(layer) => {
-                    let linear = dense.next().expect("a plan has a shape for every dense layer");
-                    let output = linear.forward(features.flat());
+                    let weights = dense.next().expect("a plan has a shape for every dense layer");
+                    let output = trained_linear::linear(weights, features.flat());
                     Features::Vector(if layer.activation == Activation::Relu {
                         activation::relu(output)
                     } else {

@@ -24,6 +24,7 @@ mod run;
 mod schema;
 mod show;
 mod summary;
+mod sweep;
 mod weights;
 
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ enum Command {
     Run(run::RunArgs),
     Resume(resume::ResumeArgs),
     Rerun(rerun::RerunArgs),
+    Sweep(sweep::SweepArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Compare(compare::CompareArgs),
@@ -90,6 +92,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Run(args) => run::run(args, context),
         Command::Resume(args) => resume::resume(args, context),
         Command::Rerun(args) => rerun::rerun(args, context),
+        Command::Sweep(args) => sweep::sweep(args, context),
         Command::List(args) => list::list(args, context),
         Command::Show(args) => show::show(args, context),
         Command::Compare(args) => compare::compare(args, context),

@@ -32,6 +32,7 @@ use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
 use crate::run::panic;
 use crate::run::stop::StopFlag;
 use crate::run::summary::RunError;
+use crate::run::sweep::TrialKey;
 use crate::settings::{Home, Resources, host};
 use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
@@ -70,6 +71,10 @@ pub struct Launch<'a> {
     pub stop: StopFlag,
     /// The run whose record this repeats: the images and weights must be its.
     pub rerun_of: Option<&'a RunDetail>,
+    /// The trial of a sweep that a new run is.
+    pub trial: Option<TrialKey>,
+    /// An epoch after which the run stops, to go on later, where the spec has more.
+    pub until_epoch: Option<u32>,
 }
 
 /// A run that was started.
@@ -259,6 +264,7 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
         params: fingerprint::params(spec),
         tags: launch.tags.clone(),
         environment,
+        trial: launch.trial.clone(),
     };
     let name = store.create_run(&run).await?;
     if let Some(splits) = splits {
@@ -279,7 +285,7 @@ fn spawn(
     span: tracing::Span,
 ) -> Trainer {
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
-    let (resources, stop) = (launch.resources, launch.stop.clone());
+    let (resources, stop, until_epoch) = (launch.resources, launch.stop.clone(), launch.until_epoch);
     let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
     thread::spawn(move || {
         let _span = span.entered();
@@ -293,6 +299,7 @@ fn spawn(
             stop,
             expected,
             resume,
+            until_epoch,
         };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),

@@ -14,6 +14,7 @@ pub mod store;
 pub mod weights;
 
 pub mod export;
+pub mod sweep;
 pub mod train;
 
 pub mod launch;

@@ -13,8 +13,10 @@ pub mod list;
 pub mod number;
 pub mod plot;
 pub mod predictions;
+pub mod ranking;
 pub mod repeat;
 #[cfg(test)]
 mod sample;
+pub mod statistics;
 pub(crate) mod table;
 mod time;

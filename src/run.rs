@@ -13,4 +13,5 @@ pub mod panic;
 pub mod repeat;
 pub mod stop;
 pub mod summary;
+pub mod sweep;
 pub mod system;

@@ -21,6 +21,7 @@ pub mod runs;
 #[cfg(test)]
 mod sample;
 pub mod sqlite;
+pub mod sweeps;
 mod system;
 
 use std::path::PathBuf;
@@ -67,6 +68,12 @@ pub enum StoreError {
 
     #[error("find one run for {query:?}: {} runs match", candidates.len())]
     Ambiguous { query: String, candidates: Vec<Candidate> },
+
+    #[error("find a sweep for {query:?}")]
+    NoSuchSweep { query: String },
+
+    #[error("find one sweep for {query:?}: {} match", names.len())]
+    AmbiguousSweep { query: String, names: Vec<String> },
 
     #[error("read {what}: {reason}")]
     Corrupt { what: String, reason: String },

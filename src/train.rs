@@ -15,6 +15,7 @@ pub mod extract;
 pub mod features;
 pub mod feed;
 pub mod history;
+pub mod identity;
 pub mod keeping;
 pub mod listings;
 pub mod loss;
@@ -29,6 +30,7 @@ pub mod schedule;
 pub mod session;
 pub mod splits;
 pub mod step;
+pub mod sweep_bill;
 pub mod update;
 
 use crate::data::duplicates::SharedImages;

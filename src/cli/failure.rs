@@ -60,6 +60,10 @@ pub(crate) enum Failure {
     Run { name: String, error: RunError },
     #[error("the run {name} was stopped; its finished epochs are kept, and `xp resume {name}` goes on")]
     Interrupted { name: String },
+    #[error("the sweep {name} was stopped; its trials' finished epochs are kept, and `xp sweep resume {name}` goes on")]
+    SweepStopped { name: String },
+    #[error("{n_failed} {} of the sweep {name} failed", if *n_failed == 1 { "trial" } else { "trials" })]
+    Trials { name: String, n_failed: usize },
     #[error("stopped: {what}; the same command goes on where it was")]
     Unfinished { what: String },
     #[error("failed to {error}")]
@@ -133,6 +137,9 @@ impl Failure {
                 "put it back from a copy; without one the folders still hold each run's spec, checkpoints and log"
                     .to_owned(),
             ),
+            Self::Trials { name, .. } => Some(format!(
+                "`xp sweep show {name} --json` says why; `xp sweep resume {name} --retry-failed` tries them again"
+            )),
             Self::NotThere { hint, .. } | Self::Usage { hint, .. } => Some(hint.clone()),
             Self::Weights { hint, .. } => hint.clone(),
             _ => None,
@@ -143,10 +150,12 @@ impl Failure {
         match self {
             Self::Spec(SpecError::Missing { .. }) => EXIT_NOT_THERE,
             Self::Spec(_) | Self::Device(_) | Self::Usage { .. } => EXIT_USAGE,
-            Self::Store(StoreError::NotFound { .. }) | Self::NotThere { .. } => EXIT_NOT_THERE,
-            Self::Store(StoreError::Ambiguous { .. })
+            Self::Store(StoreError::NotFound { .. } | StoreError::NoSuchSweep { .. }) | Self::NotThere { .. } => {
+                EXIT_NOT_THERE
+            }
+            Self::Store(StoreError::Ambiguous { .. } | StoreError::AmbiguousSweep { .. })
             | Self::Launch(LaunchError::Store(StoreError::NameTaken { .. })) => EXIT_USAGE,
-            Self::Interrupted { .. } | Self::Unfinished { .. } => EXIT_INTERRUPTED,
+            Self::Interrupted { .. } | Self::Unfinished { .. } | Self::SweepStopped { .. } => EXIT_INTERRUPTED,
             _ => EXIT_FAILED,
         }
     }
@@ -162,6 +171,8 @@ fn store_hint(error: &StoreError) -> Option<String> {
             let more = if candidates.len() > MAX_CANDIDATES { ", …" } else { "" };
             Some(format!("they are {}{more}", names.collect::<Vec<_>>().join(", ")))
         }
+        StoreError::NoSuchSweep { .. } => Some("`xp sweep list` shows the sweeps".to_owned()),
+        StoreError::AmbiguousSweep { names, .. } => Some(format!("they are {}", names.join(", "))),
         StoreError::NameTaken { .. } => Some("choose another `--name`, or leave it out".to_owned()),
         StoreError::LockHeld { .. } => Some("wait for it, or stop it with Ctrl-C".to_owned()),
         error => error.fault().map(fault_hint),

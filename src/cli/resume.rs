@@ -6,11 +6,13 @@ use crate::cli::context::Context;
 use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::run::{prepared, report};
-use crate::launch::{self, Launch};
+use crate::launch::{self, Launch, Started};
 use crate::models::runner::vector_unit;
 use crate::run::detail::RunDetail;
 use crate::run::summary::{ShownState, State};
+use crate::spec::LoadedSpec;
 use crate::spec::short_forms::DeviceChoice;
+use crate::store::runs::Ending;
 use crate::train::plan::plan;
 
 /// Go on with a run from its last finished epoch.
@@ -42,12 +44,23 @@ pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure
     sets.extend(args.epochs.map(|epochs| format!("epochs={epochs}")));
     let loaded = loaded_spec(&run, &sets)?;
     refuse(&run, loaded.spec.epochs, args.epochs)?;
-    let plan = plan(&loaded)?;
-    let (launch, mut progress) = prepared(context, &loaded, &plan, args.loader_threads, args.json)?;
-    let warnings = launch.warnings.iter().cloned().chain(other_vectors(&run)).collect();
-    let launch = Launch { spec_yaml: &run.spec_yaml, warnings, ..launch };
-    let (started, ending) = launch::resume(&launch, &id, &mut progress)?;
+    let (started, ending) = go_on(context, &run, &loaded, (args.loader_threads, args.json), |launch| launch)?;
     report(args.json, context, &started, &ending)
+}
+
+/// Goes on with a run; `adapted` may change how.
+pub(crate) fn go_on(
+    context: &Context,
+    run: &RunDetail,
+    loaded: &LoadedSpec,
+    (loader_threads, json): (Option<u16>, bool),
+    adapted: impl for<'a> FnOnce(Launch<'a>) -> Launch<'a>,
+) -> Result<(Started, Ending), Failure> {
+    let plan = plan(loaded)?;
+    let (launch, mut progress) = prepared(context, loaded, &plan, loader_threads, json)?;
+    let warnings = launch.warnings.iter().cloned().chain(other_vectors(run)).collect();
+    let launch = adapted(Launch { spec_yaml: &run.spec_yaml, warnings, ..launch });
+    Ok(launch::resume(&launch, &run.summary.id, &mut progress)?)
 }
 
 /// Bytes may come out otherwise on another vector unit; how many threads there are does not matter to them.

@@ -95,6 +95,8 @@ pub(crate) fn prepared<'a>(
         warnings: context.warnings().into_iter().chain(plan.warnings.iter().cloned()).collect(),
         stop: stop_on_signals()?,
         rerun_of: None,
+        trial: None,
+        until_epoch: None,
     };
     Ok((launch, progress))
 }

@@ -9,7 +9,7 @@ use crate::launch::keep::{Committed, superseded};
 use crate::run::event::{DataFacts, Event, ModelFacts, SavedCheckpoint, SkippedInput};
 use crate::run::id::RunId;
 use crate::run::metric::{MetricKey, Point};
-use crate::spec::fingerprint::fingerprint;
+use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
 use crate::store::StoreError;
 use crate::store::connect::Store;
@@ -124,9 +124,7 @@ impl<'a> Committer<'a> {
 
     async fn set_fingerprint(&self) -> Result<(), StoreError> {
         let (Some(data), Some(model)) = (&self.data, &self.model) else { return Ok(()) };
-        let splits = data.splits.iter().map(|split| split.hash.as_str());
-        let inputs: Vec<&str> = splits.chain([model.weights_hash.as_str(), self.device_class]).collect();
-        let fingerprint = fingerprint(self.spec, &inputs);
+        let fingerprint = fingerprint::of_inputs(self.spec, data, &model.weights_hash, self.device_class);
         self.store.set_fingerprint(self.id, &fingerprint.run, &fingerprint.group).await
     }
 

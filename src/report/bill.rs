@@ -1,11 +1,12 @@
 //! The bill of a training's frozen layers as text.
 
 use crate::report::number::{bytes_text, count_text};
-use crate::run::bill::{Bill, Keeping};
+use crate::run::bill::{Bill, Keeping, SweepBill};
 
 /// Multiply-adds as people say them: `6.6 G`.
 fn multiply_adds(n: u64) -> String {
     match n as f64 {
+        n if n >= 1e12 => format!("{:.1} T", n / 1e12),
         n if n >= 1e9 => format!("{:.2} G", n / 1e9),
         n if n >= 1e6 => format!("{:.0} M", n / 1e6),
         n => format!("{n:.0}"),
@@ -34,6 +35,18 @@ pub fn line(bill: &Bill) -> Option<String> {
         }
     };
     Some(format!("{share}, {paid}"))
+}
+
+/// What a sweep's trials cost, and what is saved by running frozen layers once.
+pub fn sweep_text(bill: &SweepBill) -> String {
+    let times = |work: u64| work as f64 / bill.shared.max(1) as f64;
+    format!(
+        "{} multiply-adds with the frozen layers run once for all trials; {:.1} times as many with each trial running them \
+         once, {:.1} times with every epoch\n",
+        multiply_adds(bill.shared),
+        times(bill.once_a_trial),
+        times(bill.every_time),
+    )
 }
 
 /// All of it; with images a second through the frozen layers, also the time that they take.

@@ -41,6 +41,18 @@ pub enum Keeping {
     },
 }
 
+/// The work of a sweep in multiply-adds, a training step counting thrice for what trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SweepBill {
+    pub n_trials: u64,
+    /// With the frozen layers run in every epoch of every trial.
+    pub every_time: u64,
+    /// With each trial running them once an image.
+    pub once_a_trial: u64,
+    /// With all trials sharing what they give: the deepest frozen part once an image.
+    pub shared: u64,
+}
+
 impl Bill {
     /// The part of the backbone's multiply-adds that are frozen, 0 to 1.
     pub fn frozen_share(&self) -> f64 {

@@ -30,6 +30,8 @@ pub enum Purpose {
     Brightness = 17,
     /// The images on which two networks are compared.
     ProbeImage = 18,
+    /// The values that a sweep tries; the point's place is the sample, the key a second address.
+    SweepPoint = 19,
 }
 
 /// Where a draw stands.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::run::event::DataFacts;
 use crate::spec::input;
 use crate::spec::schema::Spec;
 use crate::spec::schema::model::Model;
@@ -19,9 +20,11 @@ pub fn params(spec: &Spec) -> BTreeMap<String, Value> {
     flat
 }
 
-/// The complete spec, defaults filled in, as JSON; a spec on features is without what only images have.
+/// The complete spec of a run, defaults filled in, as JSON; a spec on features is without what only images have, and none
+/// has what a sweep tries of it.
 pub fn resolved(spec: &Spec) -> Value {
-    let mut value = serde_json::to_value(spec).expect("a spec has string keys and finite numbers");
+    let alone = Spec { sweep: None, ..spec.clone() };
+    let mut value = serde_json::to_value(alone).expect("a spec has string keys and finite numbers");
     for key in input::without_effect(spec) {
         let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
         let map = if parent.is_empty() { Some(&mut value) } else { value.get_mut(parent) };
@@ -37,6 +40,13 @@ pub struct Fingerprint {
     pub run: String,
     /// The same without the seed.
     pub group: String,
+}
+
+/// Hashes the parameters with the images and the weights that they came to, and the device class.
+pub fn of_inputs(spec: &Spec, data: &DataFacts, weights_hash: &str, device_class: &str) -> Fingerprint {
+    let splits = data.splits.iter().map(|split| split.hash.as_str());
+    let inputs: Vec<&str> = splits.chain([weights_hash, device_class]).collect();
+    fingerprint(spec, &inputs)
 }
 
 /// Hashes the parameters with what they referred to: the data's, weights' and device class' names.

@@ -204,6 +204,9 @@ mod tests {
         let first = ["const", "minimum"].iter().find_map(|word| form.get(word));
         match (first, form["type"].as_str()) {
             (Some(value), _) => value.clone(),
+            (None, Some("object")) if form["additionalProperties"].is_object() => {
+                serde_json::json!({ "epochs": sample(keys, &form["additionalProperties"]) })
+            }
             (None, Some("object")) => Value::Object(
                 required(form).map(|name| (name.to_owned(), sample(keys, &form["properties"][name]))).collect(),
             ),

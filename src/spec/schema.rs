@@ -9,6 +9,7 @@ pub mod optimizer;
 pub mod preprocess;
 pub mod schedule;
 pub mod source;
+pub mod sweep;
 pub mod weights;
 
 use std::borrow::Cow;
@@ -30,6 +31,7 @@ use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::optimizer::Optimizer;
 use crate::spec::schema::preprocess::Preprocess;
 use crate::spec::schema::schedule::Schedule;
+use crate::spec::schema::sweep::Sweep;
 use crate::spec::short_forms::DeviceChoice;
 
 /// One experiment.
@@ -129,6 +131,10 @@ pub struct Spec {
     #[serde(default = "default_log_every")]
     #[garde(range(min = 1, max = 1_000_000))]
     pub log_every: u32,
+    /// What `xp sweep` tries of this spec; `xp run` runs the spec as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub sweep: Option<Sweep>,
 }
 
 impl Spec {

@@ -104,9 +104,6 @@ fn unknown_key(node: &Node, mut path: Vec<String>, name: &str) -> Problem {
 
 /// Where a key belongs that does not belong where it stands.
 fn key_hint(keys: &Keys, parent: &[&str], name: &str) -> String {
-    if parent.is_empty() && name == "sweep" {
-        return "sweeps are not built yet: run the spec once for each value, with `--set KEY=VALUE`".to_owned();
-    }
     let homes = keys.homes(name);
     if !homes.is_empty() {
         return format!("`{name}` belongs {}", under(&homes));

@@ -7,9 +7,10 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::run::id::RunId;
 use crate::run::summary::{RunError, State};
+use crate::run::sweep::TrialKey;
 use crate::store::StoreError;
 use crate::store::connect::Store;
-use crate::store::params;
+use crate::store::{params, sweeps};
 
 /// Where a run's name comes from, which decides what a collision means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct NewRun {
     pub params: BTreeMap<String, Value>,
     pub tags: Vec<String>,
     pub environment: BTreeMap<String, String>,
+    /// The trial of a sweep that it is.
+    pub trial: Option<TrialKey>,
 }
 
 /// How a run ended.
@@ -70,6 +73,9 @@ impl Store {
                 .bind(value)
                 .execute(&mut *tx)
                 .await?;
+        }
+        if let Some(trial) = &run.trial {
+            sweeps::set_run(&mut tx, trial, &run.id, false).await?;
         }
         tx.commit().await?;
         Ok(name)

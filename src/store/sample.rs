@@ -54,6 +54,7 @@ pub(crate) fn new_run(id_text: &str, made_up_name: &str, created_at_ms: i64) -> 
         ]),
         tags: vec!["first".to_owned()],
         environment: BTreeMap::from([("xp".to_owned(), "0.1.0".to_owned())]),
+        trial: None,
     }
 }
 

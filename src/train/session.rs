@@ -49,6 +49,8 @@ pub struct Session<'a> {
     pub expected: Inputs,
     /// Where an earlier process got to; `None` for a new run.
     pub resume: Option<ResumePoint>,
+    /// An epoch after which the training stops, to go on later, where the spec has more.
+    pub until_epoch: Option<u32>,
 }
 
 /// What an earlier process of the same run left behind.
@@ -213,8 +215,11 @@ impl Session<'_> {
 
     /// Whether the epoch before an interruption was the last, and only what follows the training is missing.
     fn had_stopped_early(&self, history: &History) -> bool {
-        let interrupted = self.resume.as_ref().is_some_and(|resume| !resume.extends);
-        let stopping = self.plan.spec.early_stopping.as_ref().filter(|_| interrupted);
+        self.resume.as_ref().is_some_and(|resume| !resume.extends) && self.stops_early(history)
+    }
+
+    fn stops_early(&self, history: &History) -> bool {
+        let stopping = self.plan.spec.early_stopping.as_ref();
         stopping.is_some_and(|stopping| history::stops_early(&history.values(stopping.monitor.key()), stopping))
     }
 
@@ -222,11 +227,15 @@ impl Session<'_> {
     fn fit(&self, trainee: Trainee, sources: &Sources, history: &History) -> Result<Completion<Trainee>, TrainError> {
         let spec = &self.plan.spec;
         let done = self.epochs_done();
+        let last = self.until_epoch.map_or(spec.epochs, |until| until.min(spec.epochs));
         if done > 0 {
             checkpoint::verify(self.run_dir, done)?;
         }
         if done >= spec.epochs || self.had_stopped_early(history) {
             return Ok(Completion::Done(evaluate::load(trainee, self.run_dir, done)?));
+        }
+        if done >= last {
+            return Ok(Completion::Stopped);
         }
         let interrupter = Interrupter::new();
         let feed = |source: &Arc<Source>| {
@@ -244,7 +253,7 @@ impl Session<'_> {
         let recorder = Recorder::new(self.events.clone(), history.clone(), settings);
         let device = self.device.device.clone().autodiff();
         let training = SupervisedTraining::new(self.run_dir, feed(&sources.train), feed(&sources.valid))
-            .num_epochs(spec.epochs as usize)
+            .num_epochs(last as usize)
             .with_application_logger(None)
             .with_metric_logger(recorder)
             .renderer(Box::new(ProgressBridge::new(self.events.clone(), spec.epochs, done)))
@@ -270,9 +279,11 @@ impl Session<'_> {
         if let Some(NotFinite { epoch, step, loss }) = guard.and_then(|guard| guard.found()) {
             return Err(TrainError::NotFinite { epoch, step, loss });
         }
+        let is_paused = last < spec.epochs && !self.stops_early(history);
         match (result.error, result.interrupted) {
             (Some(error), _) => Err(TrainError::Engine(error.to_string())),
             (None, Some(_)) => Ok(Completion::Stopped),
+            (None, None) if is_paused => Ok(Completion::Stopped),
             (None, None) => Ok(Completion::Done(result.model)),
         }
     }

@@ -198,7 +198,7 @@ fn a_wrong_set_argument_is_named() {
         ("epochs=0", "0 is lower than 1"),
         ("data.batchsize=4", "did you mean `batch_size`?"),
         ("batch_size=4", "belongs under `data`"),
-        ("sweep.method=grid", "sweeps are not built yet"),
+        ("sweep.method=grid", "the key `parameters` is missing"),
         ("optimizer.sgd.momentum=0.9", "the key `learning_rate` is missing"),
         ("data.test=data/nowhere", "data/nowhere"),
         ("model.head.1.dropout=2", "2 is greater than 0.99"),

@@ -34,6 +34,8 @@ fn every_key_of_the_schema_has_a_case_and_every_case_a_key() {
     let schema = Place::new().json(&["schema"]);
     let mut keys = BTreeSet::new();
     collect(&schema, "", &schema, &mut keys);
+    // No run has them: what they do is seen by tests/it/sweep.rs and the tests of src/sweep.
+    keys.retain(|key| !key.starts_with("sweep"));
     assert!(keys.len() > 150, "the walk ended early: {keys:?}");
     let listed: Vec<&str> = GROUPS.iter().flat_map(|cases| cases.iter()).flat_map(|case| case.keys).copied().collect();
     let cases: BTreeSet<String> = listed.iter().map(|key| (*key).to_owned()).collect();

@@ -164,6 +164,8 @@ impl<'a> InLibrary<'a> {
             warnings: self.warnings.clone(),
             stop: stop.clone(),
             rerun_of: None,
+            trial: None,
+            until_epoch: None,
         };
         let mut watcher = When(|event: &Event| on_event(event, &stop));
         launch::run(&launch, &mut watcher).map(|(_, ending)| ending)

@@ -48,6 +48,7 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
         stop: StopFlag::default(),
         expected: Default::default(),
         resume: None,
+        until_epoch: None,
     };
     assert_eq!(session.train().unwrap(), Completion::Done(()));
     drop(session);

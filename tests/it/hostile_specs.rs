@@ -87,10 +87,10 @@ pub fn of_structure() -> Vec<Hostile> {
         edited("too deep", "  batch_size: 4", "  epochs: 4", ["spec.yaml:8:3", "belongs at the top"]),
         edited("both", "epochs: 2", "epochs: 2\nbatchsize: 4", ["spec.yaml:16:1", "did you mean `batch_size`, which"]),
         edited(
-            "of a later release",
+            "a sweep of nothing",
             "epochs: 2",
             "epochs: 2\nsweep: { method: grid }",
-            ["spec.yaml:16:1", "not built yet"],
+            ["spec.yaml:16:1", "the key `parameters` is missing"],
         ),
         edited("of nobody", "epochs: 2", "epochs: 2\nzzz: 1", ["spec.yaml:16:1", "the keys here are name, seed"]),
         edited("missing", "epochs: 2\n", "", ["spec.yaml:1:1", "the key `epochs` is missing"]),

@@ -29,6 +29,7 @@ mod resume;
 mod schema;
 mod sources;
 mod support;
+mod sweep;
 mod training;
 mod vgg16;
 mod weights;

@@ -155,6 +155,7 @@ impl Lab {
             stop: StopFlag::default(),
             expected: Default::default(),
             resume: None,
+            until_epoch: None,
         };
         session.train().map_err(|error| error.to_string())?;
         drop(session);

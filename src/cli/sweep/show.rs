@@ -1,0 +1,177 @@
+//! `xp sweep show`: how far a sweep is, and its points ranked.
+
+use std::io::IsTerminal;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::sweep::progress::trial_text;
+use crate::cli::sweep::{ShowArgs, find, section_of};
+use crate::report::ranking::{self, Ranking, rank};
+use crate::run::sweep::SweepRecord;
+use crate::store::StoreError;
+use crate::sweep::driver::standing_of;
+use crate::sweep::point::Point;
+use crate::sweep::standing::{State, Trial};
+
+/// Between two looks of `--follow`.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Failed trials whose reason is printed.
+const MAX_FAILED: usize = 5;
+
+/// A sweep as it is shown.
+pub(super) struct Shown {
+    sweep: SweepRecord,
+    trials: Vec<Trial>,
+    ranking: Ranking,
+}
+
+pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
+    let (store, sweep) = find(context, &args.sweep)?;
+    context.wait(store.close());
+    loop {
+        let shown = shown(context, &sweep)?;
+        if args.json {
+            return output::print_json(&shown.json());
+        }
+        if args.follow && std::io::stdout().is_terminal() {
+            // Home, and clear what is below.
+            output::print("\x1b[H\x1b[J")?;
+        }
+        output::print(&shown.text(output::width()))?;
+        if !args.follow || shown.n(|state| *state == State::Running) == 0 {
+            return Ok(());
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// Looks at a sweep.
+pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Failure> {
+    let section = section_of(sweep)?;
+    let store = context.existing_store()?.ok_or_else(|| StoreError::NoSuchSweep { query: sweep.name.clone() })?;
+    let trials = context.wait(standing_of(&context.home, &store, sweep, &section))?;
+    let metric = section.metric.key();
+    let ids: Vec<_> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
+    let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
+    context.wait(store.close());
+    let test = ranking::test_name(metric);
+    let tested = |trial: &Trial| {
+        let run = runs.iter().find(|run| Some(&run.id) == trial.record.run.as_ref())?;
+        run.metrics.get(&test)?.last
+    };
+    let point = |trials: &[Trial]| {
+        let values = trials[0].record.values.clone();
+        let label = Point { values: values.clone().into_iter().collect() }.to_string();
+        let seeds = trials.iter().map(|trial| (trial.record.key.seed, trial.best(metric.direction(), u32::MAX)));
+        ranking::Point {
+            label,
+            values: Value::Object(values),
+            seeds: seeds.collect(),
+            note: note(trials),
+            test: trials.iter().filter_map(tested).collect(),
+        }
+    };
+    let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).map(point).collect();
+    Ok(Shown { sweep: sweep.clone(), ranking: rank(metric, points), trials })
+}
+
+/// What keeps a point from being complete; empty when nothing does.
+fn note(trials: &[Trial]) -> String {
+    let n = |is: fn(&State) -> bool| trials.iter().filter(|trial| is(&trial.state)).count();
+    let n_finished = n(|state| *state == State::Finished);
+    let epochs = trials.iter().filter_map(|trial| trial.values.last()).map(|(epoch, _)| *epoch).min().unwrap_or(0);
+    if n_finished == trials.len() {
+        String::new()
+    } else if n(|state| *state == State::Paused) == trials.len() {
+        format!("ended after {epochs} epochs")
+    } else if n(|state| matches!(state, State::Failed(_))) > 0 {
+        format!("{} of {} failed", n(|state| matches!(state, State::Failed(_))), trials.len())
+    } else if n(|state| *state == State::Running) > 0 {
+        format!("running, {n_finished} of {} done", trials.len())
+    } else {
+        format!("{n_finished} of {} done", trials.len())
+    }
+}
+
+impl Shown {
+    fn n(&self, is: impl Fn(&State) -> bool) -> usize {
+        self.trials.iter().filter(|trial| is(&trial.state)).count()
+    }
+
+    pub fn n_failed(&self) -> usize {
+        self.n(|state| matches!(state, State::Failed(_)))
+    }
+
+    /// One line: its name and how far it is.
+    pub fn line(&self) -> String {
+        let parts = [
+            ("finished", self.n(|state| *state == State::Finished)),
+            ("running", self.n(|state| *state == State::Running)),
+            ("ended early", self.n(|state| *state == State::Paused)),
+            ("interrupted", self.n(|state| *state == State::Interrupted)),
+            ("waiting", self.n(|state| *state == State::Waiting)),
+            ("failed", self.n_failed()),
+        ];
+        let parts = parts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{n} {word}"));
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        let trials = if parts.is_empty() { "no trials yet".to_owned() } else { format!("trials: {parts}") };
+        format!("{} ({})  {trials}", self.sweep.name, self.sweep.id.short())
+    }
+
+    pub fn text(&self, width: usize) -> String {
+        let mut text = format!("{}\n", self.line());
+        if !self.trials.is_empty() {
+            text += &self.ranking.text(width);
+        }
+        let failed = self.trials.iter().filter_map(|trial| match &trial.state {
+            State::Failed(error) => Some((trial, error)),
+            _ => None,
+        });
+        for (trial, error) in failed.take(MAX_FAILED) {
+            text += &format!("{} failed: {}\n", trial_text(&trial.record), error.trim());
+        }
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        let trial = |trial: &Trial| {
+            let error = if let State::Failed(error) = &trial.state { Some(error) } else { None };
+            json!({
+                "point": trial.record.key.point,
+                "seed": trial.record.key.seed,
+                "values": trial.record.values,
+                "state": state_name(&trial.state),
+                "error": error,
+                "run": trial.record.run,
+                "reused": trial.record.is_reused,
+                "epochs": trial.values.last().map_or(0, |(epoch, _)| *epoch),
+            })
+        };
+        json!({
+            "schema": 1,
+            "id": self.sweep.id,
+            "name": self.sweep.name,
+            "created_at_ms": self.sweep.created_at_ms,
+            "section": self.sweep.section,
+            "trials": self.trials.iter().map(trial).collect::<Vec<_>>(),
+            "ranking": self.ranking.json(),
+        })
+    }
+}
+
+fn state_name(state: &State) -> &'static str {
+    match state {
+        State::Waiting => "waiting",
+        State::Running => "running",
+        State::Interrupted => "interrupted",
+        State::Paused => "paused",
+        State::Finished => "finished",
+        State::Failed(_) => "failed",
+    }
+}

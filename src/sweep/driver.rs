@@ -1,0 +1,318 @@
+//! Carries a sweep out: child processes for its trials, so many at a time, until nothing is left to do.
+//!
+//! A child reads its standard input and stops when that ends, so that it goes with its driver however the driver ends.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::run::metric::Resolution;
+use crate::run::stop::StopFlag;
+use crate::run::summary::{ShownState, State as RunState};
+use crate::run::sweep::{SweepRecord, TrialKey, TrialRecord};
+use crate::settings::{Home, host};
+use crate::spec::schema::sweep::Sweep;
+use crate::store::StoreError;
+use crate::store::connect::Store;
+use crate::store::list::Observer;
+use crate::store::lock::RunLock;
+use crate::sweep::point::Point;
+use crate::sweep::search::Space;
+use crate::sweep::standing::{Standing, State, Step, Trial};
+
+/// A look at the stop flag, and at trials that another driver's children still run.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Times that a trial is started by one driver when its process ends without an ending.
+const MAX_STARTS: u32 = 3;
+
+/// Last bytes of a child's messages that are kept where it could not start.
+const MAX_MESSAGE: usize = 2000;
+
+/// What is carried out, and with what.
+#[derive(Debug)]
+pub struct Driver<'a> {
+    pub home: &'a Home,
+    pub sweep: &'a SweepRecord,
+    pub section: &'a Sweep,
+    pub space: &'a Space,
+    /// The spec's own seed, where the sweep names none.
+    pub spec_seed: u64,
+    /// Epochs of a whole trial.
+    pub epochs: u32,
+    pub jobs: usize,
+    /// Threads of each trial.
+    pub threads: usize,
+    /// Where trials run, in turn; the spec says it where there is none.
+    pub devices: Vec<String>,
+    /// The program that runs a trial.
+    pub executable: PathBuf,
+    /// Whether trials whose runs failed before are tried again.
+    pub retry_failed: bool,
+    pub stop: StopFlag,
+}
+
+/// Why a sweep could not go on; its trials' own failures are not among it.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("start a trial: {0}")]
+    Start(io::Error),
+    #[error("use {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// Follows a sweep while it goes.
+pub trait Watcher {
+    fn started(&mut self, trial: &TrialRecord);
+    /// A trial's process has ended, and this is where it stands.
+    fn ended(&mut self, trial: &Trial, all: &Standing<'_>);
+    /// Nothing happened for a moment; `n_running` trials run.
+    fn waits(&mut self, n_running: usize);
+}
+
+/// A child that runs a trial; it stops when its standard input is dropped.
+struct Running {
+    device: Option<usize>,
+    _stdin: Option<ChildStdin>,
+}
+
+impl Driver<'_> {
+    /// Runs trials until nothing is left, or the stop flag is raised; then all children have ended.
+    ///
+    /// Errors: the store or the folder fails, or another driver has the sweep.
+    pub fn drive(&self, watcher: &mut dyn Watcher) -> Result<(), SweepError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(SweepError::Start)?;
+        let folder = self.home.sweep_dir(&self.sweep.id);
+        let _lock = RunLock::take(&folder)?;
+        let store = runtime.block_on(Store::open(&self.home.database()))?;
+        let mut running: BTreeMap<TrialKey, Running> = BTreeMap::new();
+        let mut starts: BTreeMap<TrialKey, u32> = BTreeMap::new();
+        let (sender, receiver) = channel();
+        let outcome = self.turn(&runtime, &store, &folder, (&sender, &receiver), &mut running, &mut starts, watcher);
+        // Children end by themselves once nobody holds their input.
+        let mut left: Vec<TrialKey> = running.keys().cloned().collect();
+        running.clear();
+        while !left.is_empty() {
+            let (key, _): Ended = receiver.recv().map_err(|error| SweepError::Start(io::Error::other(error)))?;
+            left.retain(|other| *other != key);
+        }
+        runtime.block_on(store.close());
+        outcome
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are one loop's variables")]
+    fn turn(
+        &self,
+        runtime: &Runtime,
+        store: &Store,
+        folder: &Path,
+        (sender, receiver): (&Sender<Ended>, &Receiver<Ended>),
+        running: &mut BTreeMap<TrialKey, Running>,
+        starts: &mut BTreeMap<TrialKey, u32>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), SweepError> {
+        loop {
+            if self.stop.is_raised() {
+                return Ok(());
+            }
+            let mut standing = runtime.block_on(self.standing(store))?;
+            for trial in &mut standing.trials {
+                if running.contains_key(&trial.record.key) {
+                    trial.state = State::Running;
+                } else if matches!(trial.state, State::Failed(_))
+                    && self.retry_failed
+                    && !starts.contains_key(&trial.record.key)
+                {
+                    trial.state = State::Interrupted;
+                } else if trial.state == State::Interrupted && starts.get(&trial.record.key) >= Some(&MAX_STARTS) {
+                    trial.state = State::Failed(format!("its process ended {MAX_STARTS} times before the run did"));
+                }
+            }
+            let is_elsewhere =
+                |trial: &Trial| trial.state == State::Running && !running.contains_key(&trial.record.key);
+            let is_busy =
+                running.len() + standing.trials.iter().filter(|trial| is_elsewhere(trial)).count() >= self.jobs;
+            match if is_busy { Step::Wait } else { standing.next() } {
+                Step::Start(key) => {
+                    let trial =
+                        standing.trials.iter().find(|trial| trial.record.key == key).expect("it is one of them");
+                    let device = self.free_device(running);
+                    let child = self.start(folder, &key, device, sender)?;
+                    running.insert(key.clone(), Running { device, _stdin: child });
+                    *starts.entry(key).or_insert(0) += 1;
+                    watcher.started(&trial.record);
+                }
+                Step::Promote { point, until_epoch } => {
+                    runtime.block_on(store.promote_point(&self.sweep.id, point, until_epoch))?;
+                }
+                Step::Add { point, values, until_epoch } => {
+                    runtime.block_on(store.add_trials(&self.trials_of(point, &values, until_epoch)))?;
+                }
+                Step::Wait => match receiver.recv_timeout(INTERVAL) {
+                    Ok((key, message)) => {
+                        running.remove(&key);
+                        self.ended(runtime, store, &key, message, watcher)?;
+                    }
+                    Err(RecvTimeoutError::Timeout) => {
+                        watcher.waits(running.len());
+                        if running.is_empty() && !standing.trials.iter().any(is_elsewhere) {
+                            return Ok(());
+                        }
+                    }
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                },
+            }
+        }
+    }
+
+    /// The seeds with which every point is run.
+    pub fn seeds(&self) -> Vec<u64> {
+        if self.section.seeds.is_empty() { vec![self.spec_seed] } else { self.section.seeds.clone() }
+    }
+
+    fn trials_of(&self, point: u32, values: &Point, until_epoch: u32) -> Vec<TrialRecord> {
+        let trial = |seed| TrialRecord {
+            key: TrialKey { sweep: self.sweep.id.clone(), point, seed },
+            values: values.values.clone().into_iter().collect(),
+            until_epoch,
+            run: None,
+            is_reused: false,
+            error: None,
+        };
+        self.seeds().into_iter().map(trial).collect()
+    }
+
+    /// How far every trial is.
+    pub async fn standing(&self, store: &Store) -> Result<Standing<'_>, StoreError> {
+        let trials = standing_of(self.home, store, self.sweep, self.section).await?;
+        Ok(Standing { section: self.section, space: self.space, epochs: self.epochs, trials })
+    }
+
+    fn ended(
+        &self,
+        runtime: &Runtime,
+        store: &Store,
+        key: &TrialKey,
+        message: Option<String>,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(), SweepError> {
+        let mut standing = runtime.block_on(self.standing(store))?;
+        let find = |standing: &Standing<'_>| {
+            standing.trials.iter().position(|trial| trial.record.key == *key).expect("trials are not deleted")
+        };
+        let place = find(&standing);
+        if let (State::Waiting, Some(message)) = (&standing.trials[place].state, message) {
+            runtime.block_on(store.set_trial_error(key, Some(&message)))?;
+            standing = runtime.block_on(self.standing(store))?;
+        }
+        watcher.ended(&standing.trials[find(&standing)], &standing);
+        Ok(())
+    }
+
+    /// The device with the fewest trials.
+    fn free_device(&self, running: &BTreeMap<TrialKey, Running>) -> Option<usize> {
+        (0..self.devices.len())
+            .min_by_key(|device| running.values().filter(|trial| trial.device == Some(*device)).count())
+    }
+
+    /// Starts a trial; its ending comes through the channel.
+    fn start(
+        &self,
+        folder: &Path,
+        key: &TrialKey,
+        device: Option<usize>,
+        sender: &Sender<Ended>,
+    ) -> Result<Option<ChildStdin>, SweepError> {
+        let log = folder.join(format!("trial-{}-{}.log", key.point, key.seed));
+        let messages = File::create(&log).map_err(|source| SweepError::Io { path: log.clone(), source })?;
+        let mut command = Command::new(&self.executable);
+        command.arg("--home").arg(&self.home.path).args(["sweep", "trial", self.sweep.id.as_str()]);
+        command.args([key.point.to_string(), key.seed.to_string()]);
+        if let Some(device) = device {
+            command.arg("--device").arg(&self.devices[device]);
+        }
+        let threads = self.threads.to_string();
+        command.env("RAYON_NUM_THREADS", &threads).env("XP_LOADER_THREADS", &threads);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(messages);
+        let mut child = command.spawn().map_err(SweepError::Start)?;
+        let stdin = child.stdin.take();
+        let (key, sender) = (key.clone(), sender.clone());
+        thread::spawn(move || sender.send((key, wait(child, &log))));
+        Ok(stdin)
+    }
+}
+
+/// A trial whose process has ended, and what it said where that was no success.
+type Ended = (TrialKey, Option<String>);
+
+fn wait(mut child: Child, log: &Path) -> Option<String> {
+    match child.wait() {
+        Ok(status) if status.success() => None,
+        Ok(status) => {
+            let text = std::fs::read(log).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text[text.len().saturating_sub(MAX_MESSAGE)..]).trim().to_owned();
+            Some(if text.is_empty() { format!("its process ended with {status}") } else { text })
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// How far every trial of a sweep is.
+pub async fn standing_of(
+    home: &Home,
+    store: &Store,
+    sweep: &SweepRecord,
+    section: &Sweep,
+) -> Result<Vec<Trial>, StoreError> {
+    let records = store.trials(&sweep.id).await?;
+    let (runs_dir, this_host) = (home.runs_dir(), host());
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let observer = Observer { runs_dir: &runs_dir, this_host: &this_host, now_ms };
+    let ids: Vec<_> = records.iter().filter_map(|record| record.run.clone()).collect();
+    let runs = store.run_summaries(&ids, &observer).await?;
+    let metric = section.metric.key().to_string();
+    let mut trials = Vec::new();
+    for record in records {
+        let run = record.run.as_ref().and_then(|id| runs.iter().find(|run| run.id == *id));
+        let series = run.and_then(|run| run.metrics.get(&metric));
+        let values: Vec<(u32, f64)> = match series {
+            // Best and last are all that is asked for, but at the rungs.
+            Some(series) if section.asha.is_none() => {
+                let best = series.best_epoch.zip(series.best);
+                let n_epochs = u32::try_from(series.n_points).unwrap_or(u32::MAX);
+                let last = series.last.map(|last| (n_epochs, last));
+                best.into_iter().filter(|(epoch, _)| *epoch < n_epochs).chain(last).collect()
+            }
+            Some(_) => {
+                let id = &run.expect("it has a series").id;
+                let points = store.points(id, section.metric.key(), Resolution::Epoch).await?;
+                points.iter().map(|point| (point.epoch, point.value)).collect()
+            }
+            None => Vec::new(),
+        };
+        let has_reached = values.last().is_some_and(|(epoch, _)| *epoch >= record.until_epoch);
+        let state = match (run.map(|run| run.state), &record.error) {
+            (None, Some(error)) => State::Failed(error.clone()),
+            (None, None) => State::Waiting,
+            (Some(ShownState::Recorded(RunState::Finished)), _) => State::Finished,
+            (Some(ShownState::Recorded(RunState::Running | RunState::Queued)), _) => State::Running,
+            (Some(ShownState::Recorded(RunState::Failed)), _) => {
+                let error = run.and_then(|run| run.error.as_ref());
+                State::Failed(error.map_or_else(String::new, |error| error.message.clone()))
+            }
+            (Some(_), _) if has_reached => State::Paused,
+            (Some(_), _) => State::Interrupted,
+        };
+        trials.push(Trial { record, state, values });
+    }
+    Ok(trials)
+}

@@ -1,0 +1,184 @@
+//! Which point to try next: a function of the sweep's section and of what was tried before.
+
+mod grid;
+mod random;
+mod tpe;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::run::draw::{Address, Draws, Purpose};
+use crate::spec::schema::sweep::{Method, Sweep};
+use crate::sweep::domain::Domain;
+use crate::sweep::point::Point;
+
+/// A point that was suggested, and what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    pub point: Point,
+    /// The metric, the mean over seeds; `None` while it runs and where it failed.
+    pub value: Option<f64>,
+}
+
+/// A sweep's parameters, those that others depend on first.
+#[derive(Clone, Debug)]
+pub struct Space {
+    parameters: Vec<Parameter>,
+    exclude: Vec<BTreeMap<String, Value>>,
+}
+
+#[derive(Clone, Debug)]
+struct Parameter {
+    key: String,
+    domain: Domain,
+    when: BTreeMap<String, Value>,
+}
+
+/// What is wrong with one key of a sweep's section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpaceProblem {
+    /// Dotted, below `sweep`; `parameters.<key>` where it is about one.
+    pub key: String,
+    pub message: String,
+    pub hint: String,
+}
+
+/// Draws of a point that is excluded or was tried before, until the space counts as exhausted.
+const MAX_REDRAWS: u32 = 1000;
+
+/// Combinations of a grid.
+const MAX_GRID: usize = 100_000;
+
+impl Space {
+    /// Errors: all problems of the section that can be seen without the rest of the spec.
+    pub fn new(section: &Sweep) -> Result<Self, Vec<SpaceProblem>> {
+        let mut problems = Vec::new();
+        let mut parameters = Vec::new();
+        for (key, distribution) in &section.parameters {
+            let at = format!("parameters.{key}");
+            let problem =
+                |message: String, hint: &str| SpaceProblem { key: at.clone(), message, hint: hint.to_owned() };
+            if let Some(other) = distribution.when.keys().find(|other| !section.parameters.contains_key(*other)) {
+                let message = format!("`when` names {other}, which this sweep does not try");
+                problems.push(problem(message, "name another key of `parameters`"));
+            }
+            match Domain::of(distribution) {
+                Ok(domain) if section.method == Method::Grid && domain.all().is_none() => {
+                    let message = "a grid needs values that can be counted".to_owned();
+                    problems.push(problem(message, "give `values`, or a `step`, or use `method: random`"));
+                }
+                Ok(domain) => {
+                    parameters.push(Parameter { key: key.clone(), domain, when: distribution.when.clone() });
+                }
+                Err(message) => problems.push(problem(message, "as in `{ min: 1.0e-5, max: 1.0e-2, log: true }`")),
+            }
+        }
+        if section.method != Method::Grid && section.trials.is_none() {
+            let (key, message) = ("trials".to_owned(), "says how many points to draw, and is missing".to_owned());
+            problems.push(SpaceProblem { key, message, hint: "add `trials: 20`".to_owned() });
+        }
+        for (i, values) in section.exclude.iter().enumerate() {
+            for key in values.keys().filter(|key| !section.parameters.contains_key(*key)) {
+                let (at, message) = (format!("exclude[{i}]"), format!("names {key}, which this sweep does not try"));
+                problems.push(SpaceProblem { key: at, message, hint: "name keys of `parameters`".to_owned() });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let parameters = conditions_first(parameters).map_err(|keys| {
+            let message = format!("{} depend on each other by `when`", keys.join(", "));
+            vec![SpaceProblem { key: "parameters".to_owned(), message, hint: "take one `when` away".to_owned() }]
+        })?;
+        let space = Self { parameters, exclude: section.exclude.clone() };
+        let n = space.parameters.iter().filter_map(|parameter| Some(parameter.domain.all()?.len()));
+        let n_grid = n.fold(1_usize, usize::saturating_mul);
+        if section.method == Method::Grid && n_grid > MAX_GRID {
+            let message = format!("the grid has {n_grid} combinations, more than {MAX_GRID}");
+            let hint = "use `method: random` or `tpe` with `trials`".to_owned();
+            return Err(vec![SpaceProblem { key: "parameters".to_owned(), message, hint }]);
+        }
+        Ok(space)
+    }
+
+    /// The point that is tried after these; `None` when there is none left.
+    pub fn next(&self, section: &Sweep, history: &[Tried]) -> Option<Point> {
+        if section.trials.is_some_and(|trials| history.len() >= trials as usize) {
+            return None;
+        }
+        match section.method {
+            Method::Grid => grid::next(self, history),
+            Method::Random => {
+                self.first_new(history, |attempt| random::point(self, section.seed, history.len(), attempt))
+            }
+            Method::Tpe => {
+                let direction = section.metric.key().direction();
+                self.first_new(history, |attempt| tpe::point(self, section.seed, direction, history, attempt))
+            }
+        }
+    }
+
+    /// The points that will be tried, as far as they do not depend on what comes out.
+    pub fn planned(&self, section: &Sweep) -> Vec<Point> {
+        if section.method == Method::Tpe {
+            return Vec::new();
+        }
+        let mut history: Vec<Tried> = Vec::new();
+        if section.method == Method::Grid {
+            let points = grid::all(self);
+            return points.into_iter().take(section.trials.map_or(usize::MAX, |trials| trials as usize)).collect();
+        }
+        while let Some(point) = self.next(section, &history) {
+            history.push(Tried { point, value: None });
+        }
+        history.into_iter().map(|tried| tried.point).collect()
+    }
+
+    /// The first of the drawn points that is allowed and new.
+    fn first_new(&self, history: &[Tried], draw: impl Fn(u32) -> Point) -> Option<Point> {
+        (0..MAX_REDRAWS)
+            .map(draw)
+            .find(|point| self.allows(point) && !history.iter().any(|tried| tried.point == *point))
+    }
+
+    fn allows(&self, point: &Point) -> bool {
+        !self.exclude.iter().any(|values| point.has(values))
+    }
+
+    /// A point whose keys get their values one after the other, where their conditions hold.
+    fn point(&self, mut value_of: impl FnMut(&Parameter) -> Value) -> Point {
+        let mut point = Point::default();
+        for parameter in &self.parameters {
+            if point.has(&parameter.when) {
+                point.values.insert(parameter.key.clone(), value_of(parameter));
+            }
+        }
+        point
+    }
+}
+
+/// The numbers that a point's key is drawn from.
+fn draws(seed: u64, place: usize, attempt: u32, key: &str) -> Draws {
+    Draws::at(Address { seed, epoch: attempt, sample: place as u64, purpose: Purpose::SweepPoint, name: key })
+}
+
+/// Orders parameters so that each comes after those that its condition names. Errors: the keys that go in a circle.
+fn conditions_first(mut waiting: Vec<Parameter>) -> Result<Vec<Parameter>, Vec<String>> {
+    let mut ordered: Vec<Parameter> = Vec::new();
+    let mut known = BTreeSet::new();
+    while !waiting.is_empty() {
+        let (ready, later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|parameter| parameter.when.keys().all(|key| known.contains(key)));
+        if ready.is_empty() {
+            return Err(later.into_iter().map(|parameter| parameter.key).collect());
+        }
+        known.extend(ready.iter().map(|parameter| parameter.key.clone()));
+        ordered.extend(ready);
+        waiting = later;
+    }
+    Ok(ordered)
+}
+
+#[cfg(test)]
+mod tests;

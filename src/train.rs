@@ -28,6 +28,7 @@ pub mod probe;
 pub mod proof;
 pub mod schedule;
 pub mod session;
+pub mod shared_prefix;
 pub mod splits;
 pub mod step;
 pub mod sweep_bill;

@@ -1,6 +1,7 @@
 //! `xp sweep`: many runs of one spec, started, gone on with and shown.
 
 mod begin;
+mod prefix;
 mod progress;
 mod show;
 mod trial;
@@ -156,7 +157,8 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     let loaded = loaded(sweep, &[])?;
     let space = space(&loaded, &section)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let is_on_cpu = how.devices.is_empty() && device::open(loaded.spec.device)?.class == "cpu";
+    let device = device::open(how.devices.first().copied().unwrap_or(loaded.spec.device))?;
+    let is_on_cpu = how.devices.is_empty() && device.class == "cpu";
     let n_default = if is_on_cpu { cores } else { how.devices.len().max(1) };
     let jobs = how.jobs.map_or(n_default, usize::from);
     let stop = stop_on_signals()?;
@@ -175,6 +177,7 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
         retry_failed,
         stop: stop.clone(),
     };
+    prefix::fill(context, &driver, &device)?;
     driver.drive(&mut Lines::new(how.json, sweep, &section))?;
     let shown = show::shown(context, sweep)?;
     if how.json {

@@ -69,11 +69,28 @@ pub struct Sources<'a> {
 impl Prefix {
     /// Builds the prefix on a device without autodiff, its norms folded into its kernels.
     pub fn new(plan: &NetworkPlan, sources: Sources<'_>, device: &Device) -> Result<Self, ParametersError> {
-        let shapes = plan.nodes().0;
-        let segment = Segment::new(shapes, 0, sources.backbone, device)?.folded().valid();
+        Self::after(0, plan, sources.backbone, device)
+    }
+
+    /// Builds the part of the prefix after the first `start` nodes, where a single tensor passes. On what the nodes before
+    /// give, it gives to the bit what the whole prefix does, unless a norm stands first: the prefix has that in a kernel.
+    pub fn after(
+        start: usize,
+        plan: &NetworkPlan,
+        backbone: &dyn Parameters,
+        device: &Device,
+    ) -> Result<Self, ParametersError> {
+        let nodes = &plan.nodes().0[start..];
+        let segment = Segment::new(nodes, start, backbone, device)?.folded().valid();
+        let from_start = |node: &NodeShape| {
+            let inputs = node.inputs.iter().map(|input| input - start).collect();
+            NodeShape { inputs, ..node.clone() }
+        };
+        let shapes: Vec<NodeShape> = nodes.iter().map(from_start).collect();
+        let n_channels = plan.layout.channels_after(start);
         let engine = match *device == Device::flex() {
-            true => Engine::Runner(Runner::new(&segment, shapes, plan.layout.n_input_channels)),
-            false => Engine::Nodes { segment, shapes: shapes.to_vec() },
+            true => Engine::Runner(Runner::new(&segment, &shapes, n_channels)),
+            false => Engine::Nodes { segment, shapes },
         };
         Ok(Self { engine, hash: OnceLock::new() })
     }

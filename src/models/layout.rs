@@ -141,6 +141,12 @@ impl Layout {
         self.outputs_chw(height, width)[n_nodes]
     }
 
+    /// Channels after the first so many nodes.
+    pub fn channels_after(&self, n_nodes: usize) -> usize {
+        let side = self.smallest_size();
+        self.output_chw(n_nodes, side, side)[0]
+    }
+
     /// The fewest pixels an image needs along each axis for every node to have an output.
     pub fn smallest_size(&self) -> usize {
         let fits = |size: &usize| self.outputs_chw(*size, *size).iter().all(|[_, height, _]| *height > 0);

@@ -69,6 +69,11 @@ pub fn decide(plan: &Plan, split: Split, n_images: u64, resources: Resources, ca
 
 /// What the rows of a split have in common.
 pub fn facts(plan: &Plan, split: Split, frame: &Frame) -> Facts {
+    facts_of(plan, split, frame.prefix.hash(), &frame.prefix.kernel())
+}
+
+/// The same, for a frozen part of this hash that runs on this kernel.
+pub fn facts_of(plan: &Plan, split: Split, weights: &str, kernel: &str) -> Facts {
     let spec = &plan.spec;
     let augment = augment_of(spec, split);
     let views = augment.draws().then(|| json!({ "augment": Augment { views: None, ..augment }, "seed": spec.seed }));
@@ -76,12 +81,12 @@ pub fn facts(plan: &Plan, split: Split, frame: &Frame) -> Facts {
         format: FORMAT,
         backbone: plan.network.layout.name.to_owned(),
         cut: plan.cut().to_owned(),
-        weights: frame.prefix.hash().to_owned(),
+        weights: weights.to_owned(),
         preprocessing: json!(plan.preprocessing),
         images: plan.images_json(),
         views,
         precision: spec.cache.precision,
         shape: plan.prefix_chw(),
-        kernel: format!("{}, xp {}", frame.prefix.kernel(), env!("CARGO_PKG_VERSION")),
+        kernel: format!("{kernel}, xp {}", env!("CARGO_PKG_VERSION")),
     }
 }

@@ -50,7 +50,7 @@ pub fn of_parameters(
 }
 
 /// Opens the weights that a plan begins with.
-fn with_parameters<T>(
+pub fn with_parameters<T>(
     plan: &Plan,
     use_them: impl FnOnce(Sources<'_>) -> Result<T, ParametersError>,
 ) -> Result<T, ParametersError> {

@@ -91,21 +91,10 @@ impl Frame {
                 let [c, h, w] = chw;
                 Tensor::from_data(TensorData::new(values.clone(), [n, c, h, w]), &self.device)
             }
-            Values::PixelsNhwc(pixels) => self.prefix.forward(self.images(pixels, chw, n)),
+            Values::PixelsNhwc(pixels) => {
+                self.prefix.forward(images(&self.preprocessing, pixels, chw, n, &self.device))
+            }
         }
-    }
-
-    /// Preprocessed images.
-    ///
-    /// Shape: bytes `[n, h, w, 3]` → `[n, 3, h, w]`.
-    fn images(&self, pixels_nhwc: &[u8], [_, h, w]: [usize; 3], n: usize) -> Tensor<4> {
-        let n_pixels = h * w;
-        let mut values = vec![0.0_f32; pixels_nhwc.len()];
-        let images = values.chunks_exact_mut(3 * n_pixels).zip(pixels_nhwc.chunks_exact(3 * n_pixels));
-        for (image_chw, image_hwc) in images {
-            self.preprocessing.planes_from_pixels(image_hwc, image_chw);
-        }
-        Tensor::from_data(TensorData::new(values, [n, 3, h, w]), &self.device)
     }
 
     fn stats(&self, logits: &Tensor<2>, labels: &[u32], weights: Option<Vec<f32>>) -> BatchStats {
@@ -120,6 +109,25 @@ impl Frame {
         };
         BatchStats { values: self.measures.iter().map(|measure| (*measure, values(measure))).collect() }
     }
+}
+
+/// Preprocessed images.
+///
+/// Shape: bytes `[n, h, w, 3]` → `[n, 3, h, w]`.
+pub fn images(
+    preprocessing: &PixelTransform,
+    pixels_nhwc: &[u8],
+    [_, h, w]: [usize; 3],
+    n: usize,
+    device: &Device,
+) -> Tensor<4> {
+    let n_pixels = h * w;
+    let mut values = vec![0.0_f32; pixels_nhwc.len()];
+    let images = values.chunks_exact_mut(3 * n_pixels).zip(pixels_nhwc.chunks_exact(3 * n_pixels));
+    for (image_chw, image_hwc) in images {
+        preprocessing.planes_from_pixels(image_hwc, image_chw);
+    }
+    Tensor::from_data(TensorData::new(values, [n, 3, h, w]), device)
 }
 
 /// The part of the network that trains, with all it needs to take a step.

@@ -111,6 +111,30 @@ fn asha_trains_the_better_points_for_longer_and_exactly() {
     assert!(hash("whole").is_string());
 }
 
+/// The frozen layers run once for all depths, and every trial ends with the bytes of a run that shares nothing.
+#[test]
+fn depths_share_the_frozen_layers() {
+    let place = place("  parameters:\n    model.frozen_layers: { values: [{ stages: 5 }, { stages: 7 }, all] }\n");
+    let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let shown = shown(&place);
+    assert_every_point_once(&shown, 3);
+    let kept = place.json(&["cache", "list", "--json"]);
+    let rows = |entry: &Value| entry["n_rows"].as_u64().unwrap();
+    let kept: Vec<u64> = kept["entries"].as_array().unwrap().iter().map(rows).collect();
+    assert_eq!(kept, [28; 3], "12 train, 8 valid and 8 test images at three depths");
+    for trial in trials(&shown) {
+        let frozen = format!("model.frozen_layers={}", trial["values"]["model.frozen_layers"]);
+        let alone = ["--set", "cache.enabled=false", "--set", "epochs=1", "--set", &frozen];
+        let alone = place.xp(&[&["run", "sweep.yaml", "--json"][..], &alone].concat());
+        assert_eq!(alone.code, 0, "{}", alone.stderr);
+        let alone: Value = serde_json::from_str(&alone.stdout).unwrap();
+        let shared = place.json(&["show", trial["run"].as_str().unwrap(), "--json"]);
+        assert!(alone["trained"]["trained_hash"].is_string());
+        assert_eq!(alone["trained"]["trained_hash"], shared["trained"]["trained_hash"], "{frozen}");
+    }
+}
+
 #[test]
 fn tpe_tries_as_many_points_as_it_may() {
     let section = "  method: tpe\n  trials: 10\n  parameters:\n    optimizer.adam.learning_rate: { min: 1.0e-5, max: 0.1, log: true }\n    log_every: { min: 1, max: 20 }\n";

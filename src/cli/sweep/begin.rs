@@ -17,7 +17,7 @@ use crate::train::plan::{Plan, plan};
 use crate::train::sweep_bill;
 
 /// Points that are held against the spec and its images before the first one runs; of more, these stand for the rest.
-const MAX_CHECKED: usize = 200;
+pub(super) const MAX_CHECKED: usize = 200;
 
 /// Points that `--dry-run` prints as text.
 const MAX_PRINTED: usize = 200;

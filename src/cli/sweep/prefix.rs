@@ -1,0 +1,87 @@
+//! What the frozen layers give for all trials of a sweep, computed before the first one starts.
+
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use crate::cli::context::Context;
+use crate::cli::failure::Failure;
+use crate::cli::output;
+use crate::cli::progress::{Lines, Progress};
+use crate::cli::sweep::begin::MAX_CHECKED;
+use crate::cli::sweep::loaded;
+use crate::launch::Watcher;
+use crate::run::stop::StopFlag;
+use crate::run::sweep::SweepRecord;
+use crate::settings::Resources;
+use crate::spec::schema::sweep::Sweep;
+use crate::spec::schema::weights::Weights;
+use crate::store::connect::Store;
+use crate::sweep::driver::{Driver, standing_of};
+use crate::sweep::search::Space;
+use crate::sweep::standing::State;
+use crate::train::channel::Events;
+use crate::train::device::TrainDevice;
+use crate::train::plan::{Plan, plan};
+use crate::train::shared_prefix::Filling;
+
+/// Fills the cache for the points that are known before anything comes out, where at least two trials are left.
+///
+/// What goes wrong is said and left to the trials, which meet it too.
+pub(super) fn fill(context: &Context, driver: &Driver<'_>, device: &TrainDevice) -> Result<(), Failure> {
+    let plans = plans(context, driver.sweep, driver.section, driver.space, &driver.seeds())?;
+    if plans.len() < 2 {
+        return Ok(());
+    }
+    let stop: &StopFlag = &driver.stop;
+    let mut progress = Progress::new(Lines::Hidden, String::new(), String::new(), 0);
+    let filled = thread::scope(|scope| {
+        let (sender, events) = sync_channel(64);
+        let (plans, cache_dir) = (&plans, context.home.feature_cache_dir());
+        let filling = scope.spawn(move || {
+            let (events, resources) = (Events::new(sender), Resources::new(None));
+            Filling { device, resources, cache_dir: &cache_dir, events: &events, stop }.fill(plans)
+        });
+        for event in events {
+            progress.event(&event);
+        }
+        progress.ended();
+        filling.join()
+    });
+    match filled {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => output::say(&format!("warning: the frozen layers are left to the trials: cannot {error}\n")),
+        Err(_) => output::say("warning: the frozen layers are left to the trials: computing them for all failed\n"),
+    }
+    Ok(())
+}
+
+/// The plans of the trials that are left.
+fn plans(
+    context: &Context,
+    sweep: &SweepRecord,
+    section: &Sweep,
+    space: &Space,
+    seeds: &[u64],
+) -> Result<Vec<Plan>, Failure> {
+    let store = context.wait(Store::open(&context.home.database()))?;
+    let trials = context.wait(standing_of(&context.home, &store, sweep, section))?;
+    context.wait(store.close());
+    let is_done = |values: &serde_json::Map<String, serde_json::Value>, seed: u64| {
+        let trial = trials.iter().find(|trial| trial.record.values == *values && trial.record.key.seed == seed);
+        trial.is_some_and(|trial| matches!(trial.state, State::Finished | State::Failed(_)))
+    };
+    let mut plans = Vec::new();
+    for point in space.planned(section).into_iter().take(MAX_CHECKED) {
+        let values = point.values.clone().into_iter().collect();
+        for seed in seeds.iter().filter(|seed| !is_done(&values, **seed)) {
+            let sets: Vec<String> = point.sets().into_iter().chain([format!("seed={seed}")]).collect();
+            let plan = plan(&loaded(sweep, &sets)?)?;
+            plans.push(plan);
+            // Other seeds have the same frozen layers, unless those are drawn from them.
+            if plans.last().is_some_and(|plan| plan.spec.model.weights != Weights::Random) && plans.len() > 1 {
+                break;
+            }
+        }
+    }
+    Ok(plans)
+}

@@ -15,6 +15,7 @@ pub mod schema;
 pub mod short_forms;
 pub mod starter;
 pub mod structure;
+pub mod wandb;
 
 use std::fs::{self, File};
 use std::io::{self, Read};

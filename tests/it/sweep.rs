@@ -145,6 +145,29 @@ fn tpe_tries_as_many_points_as_it_may() {
 }
 
 #[test]
+fn a_sweep_file_of_wandb_runs_as_it_is() {
+    let place = Place::new();
+    let text = "\
+program: train.py
+method: random
+metric: { name: val_accuracy, goal: maximize }
+run_cap: 3
+parameters:
+  lr: { distribution: log_uniform_values, min: 1.0e-4, max: 1.0e-2 }
+  epochs: { value: 1 }
+";
+    fs::write(place.path("wandb.yaml"), text).unwrap();
+    let arguments = ["sweep", "spec.yaml", "--wandb", "wandb.yaml"];
+    let refused = place.xp(&arguments);
+    assert!(refused.code == 2 && refused.stderr.contains("wandb.yaml:6:3"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--map lr=optimizer."), "{}", refused.stderr);
+    let done = place.xp(&[&arguments[..], &["--map", "lr=optimizer.adam.learning_rate"]].concat());
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert!(done.stderr.contains("note: `program` is ignored"), "{}", done.stderr);
+    assert_every_point_once(&shown(&place), 3);
+}
+
+#[test]
 fn a_trial_that_fails_is_named_and_the_others_go_on() {
     let place = place("  parameters:\n    data.train: { values: [data/broken, data/train] }\n");
     write_image(&place.path("data/broken/blue/0.png"), [1, 2, 3], 40);

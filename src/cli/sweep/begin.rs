@@ -9,7 +9,9 @@ use crate::cli::sweep::{BeginArgs, carry_out, loaded, space};
 use crate::run::id::RunId;
 use crate::run::sweep::SweepRecord;
 use crate::spec::LoadedSpec;
+use crate::spec::problem::SpecError;
 use crate::spec::schema::sweep::{Method, Sweep};
+use crate::spec::wandb;
 use crate::store::connect::Store;
 use crate::sweep::asha;
 use crate::sweep::point::Point;
@@ -56,7 +58,14 @@ pub(super) fn begin(args: &BeginArgs, context: &Context) -> Result<(), Failure> 
 /// What to try, and what should be known of how it was read.
 fn section(args: &BeginArgs, base: &LoadedSpec) -> Result<(Sweep, Vec<String>), Failure> {
     match (&args.wandb, &base.spec.sweep) {
-        (Some(_), _) => Err(Failure::Usage { what: "sweep files are not read yet".into(), hint: String::new() }),
+        (Some(path), _) => {
+            let failed = |reason| SpecError::Unreadable { path: path.clone(), reason };
+            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+            match wandb::read(&text, &args.maps) {
+                Ok(read) => Ok((read.section, read.notes)),
+                Err(problems) => Err(SpecError::Invalid { path: path.clone(), text, problems }.into()),
+            }
+        }
         (None, Some(section)) => {
             let problems = base.out_of_range();
             if problems.is_empty() {

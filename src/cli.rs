@@ -15,6 +15,7 @@ mod features;
 mod init;
 mod list;
 mod log;
+mod lr_find;
 mod output;
 mod predict;
 mod progress;
@@ -58,6 +59,7 @@ enum Command {
     Resume(resume::ResumeArgs),
     Rerun(rerun::RerunArgs),
     Sweep(sweep::SweepArgs),
+    LrFind(lr_find::LrFindArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Compare(compare::CompareArgs),
@@ -92,6 +94,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<(), Failure> {
         Command::Run(args) => run::run(args, context),
         Command::Resume(args) => resume::resume(args, context),
         Command::Rerun(args) => rerun::rerun(args, context),
+        Command::LrFind(args) => lr_find::lr_find(args),
         Command::Sweep(args) => sweep::sweep(args, context),
         Command::List(args) => list::list(args, context),
         Command::Show(args) => show::show(args, context),

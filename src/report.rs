@@ -14,6 +14,7 @@ pub mod number;
 pub mod plot;
 pub mod predictions;
 pub mod ranking;
+pub mod rates;
 pub mod repeat;
 #[cfg(test)]
 mod sample;

@@ -26,6 +26,8 @@ pub mod plan;
 pub mod predict;
 pub mod probe;
 pub mod proof;
+pub mod rate_finder;
+pub mod rate_groups;
 pub mod schedule;
 pub mod session;
 pub mod shared_prefix;

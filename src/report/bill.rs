@@ -1,6 +1,7 @@
 //! The bill of a training's frozen layers as text.
 
 use crate::report::number::{bytes_text, count_text};
+use crate::report::table::wrapped;
 use crate::run::bill::{Bill, Keeping, SweepBill};
 
 /// Multiply-adds as people say them: `6.6 G`.
@@ -38,15 +39,16 @@ pub fn line(bill: &Bill) -> Option<String> {
 }
 
 /// What a sweep's trials cost, and what is saved by running frozen layers once.
-pub fn sweep_text(bill: &SweepBill) -> String {
+pub fn sweep_text(bill: &SweepBill, width: usize) -> String {
     let times = |work: u64| work as f64 / bill.shared.max(1) as f64;
-    format!(
-        "{} multiply-adds with the frozen layers run once for all trials; {:.1} times as many with each trial running them \
-         once, {:.1} times with every epoch\n",
+    let text = format!(
+        "{} multiply-adds with the frozen layers run once for all trials; {:.1} times as many with each trial running \
+         them once, {:.1} times with every epoch",
         multiply_adds(bill.shared),
         times(bill.once_a_trial),
         times(bill.every_time),
-    )
+    );
+    wrapped(&text, 0, width) + "\n"
 }
 
 /// All of it; with images a second through the frozen layers, also the time that they take.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::report::json::number;
 use crate::report::number::{ABSENT, metric_text};
 use crate::report::statistics::{holm, mean, paired_t_test, standard_deviation};
-use crate::report::table::{Alignment, Column, table};
+use crate::report::table::{Alignment, Column, table, wrapped};
 use crate::run::metric::{Direction, MetricKey};
 
 /// Below which a difference counts as shown.
@@ -143,7 +143,7 @@ impl Ranking {
             columns.push(column("note", Alignment::Left, &|row| row.point.note.clone()));
         }
         let mut text = table(&columns, width);
-        text += &format!("{}\n", self.verdict);
+        text += &(wrapped(&self.verdict, 0, width) + "\n");
         if let Some(row) = self.chosen() {
             text += &format!("chosen by {key}: {}\n", row.point.label);
             if let Some(test) = mean(&row.point.test) {

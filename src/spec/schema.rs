@@ -73,6 +73,12 @@ pub struct Spec {
     #[serde(default)]
     #[garde(dive)]
     pub optimizer: Optimizer,
+    /// Learning rates of parts of the network, before the schedule, in place of the optimizer's: by row, by what several rows
+    /// begin with, such as `block5` or `blocks.6`, and `head`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[garde(length(max = 1000), custom(rates_in_range))]
+    #[schemars(schema_with = "rates")]
+    pub learning_rates: BTreeMap<String, f64>,
     /// How the learning rate changes from step to step.
     #[serde(default)]
     #[garde(dive)]
@@ -318,6 +324,23 @@ pub const PLAIN_NAME: &str = "may hold letters, digits, `.`, `_` and `-`, and st
 pub fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     name.chars().all(plain) && !name.is_empty() && !name.starts_with(['.', '_', '-'])
+}
+
+fn rates_in_range(rates: &BTreeMap<String, f64>, _: &()) -> garde::Result {
+    let outside = rates.iter().find(|(_, rate)| !(1e-12..=1e3).contains(*rate));
+    outside.map_or(Ok(()), |(name, rate)| Err(garde::Error::new(format!("{name}: {rate} is not within 1e-12 and 1e3"))))
+}
+
+fn rates(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": {
+            "type": "number",
+            "minimum": 1e-12,
+            "maximum": 1e3,
+            "description": "The size of this part's steps, before the schedule.",
+        }
+    })
 }
 
 fn default_log_every() -> u32 {

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use xp_kernels::update as kernels;
 
-use crate::spec::schema::optimizer as schema;
+use crate::spec::schema::optimizer::{self as schema, Decays};
 use crate::train::update::{self, OneState, TwoStates};
 
 /// The optimizer that a spec asks for.
@@ -17,12 +17,14 @@ pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
             beta_2: adam.beta_2,
             epsilon: adam.epsilon,
             weight_decay: 0.0,
+            decays: Decays::All,
         }),
         schema::Optimizer::Adamw(adamw) => ModuleOptimizer::from(Adam {
             beta_1: adamw.beta_1,
             beta_2: adamw.beta_2,
             epsilon: adamw.epsilon,
             weight_decay: adamw.weight_decay,
+            decays: adamw.decays,
         }),
         schema::Optimizer::Rmsprop(rmsprop) => ModuleOptimizer::from(RmsProp {
             rho: rmsprop.rho,
@@ -112,6 +114,8 @@ pub struct Adam {
     pub beta_2: f64,
     pub epsilon: f64,
     pub weight_decay: f64,
+    /// A tensor of one axis is a bias, or a norm's scale or shift; any other is a kernel.
+    pub decays: Decays,
 }
 
 /// What Adam remembers of a parameter.
@@ -145,7 +149,12 @@ impl Adam {
         learning_rate * (1.0 - self.beta_2.powf(power)).sqrt() / (1.0 - self.beta_1.powf(power))
     }
 
-    fn kernel(&self, learning_rate: f64, time: usize) -> kernels::Adam {
+    /// The decay of a tensor of so many axes.
+    fn decay(&self, n_axes: usize) -> f64 {
+        if self.decays == Decays::All || n_axes > 1 { self.weight_decay } else { 0.0 }
+    }
+
+    fn kernel(&self, learning_rate: f64, time: usize, decay: f64) -> kernels::Adam {
         kernels::Adam {
             negative_alpha: -self.alpha(learning_rate, time) as f32,
             beta_1: self.beta_1 as f32,
@@ -153,7 +162,7 @@ impl Adam {
             rest_1: (1.0 - self.beta_1) as f32,
             rest_2: (1.0 - self.beta_2) as f32,
             epsilon: self.epsilon as f32,
-            decay: (self.weight_decay != 0.0).then_some([learning_rate as f32, self.weight_decay as f32]),
+            decay: (decay != 0.0).then_some([learning_rate as f32, decay as f32]),
         }
     }
 }
@@ -171,8 +180,10 @@ impl Optimizer for Adam {
         let state = match state {
             Some(state) if update::is_here(&tensor) => {
                 let time = state.time + 1;
-                let (step, moments) =
-                    (TwoStates::Adam(self.kernel(learning_rate, time)), [state.moment_1, state.moment_2]);
+                let (step, moments) = (
+                    TwoStates::Adam(self.kernel(learning_rate, time, self.decay(D))),
+                    [state.moment_1, state.moment_2],
+                );
                 let [tensor, moment_1, moment_2] = update::with_two_states(step, tensor, gradient, moments);
                 return (tensor, Some(AdamState { time, moment_1, moment_2 }));
             }
@@ -190,7 +201,7 @@ impl Optimizer for Adam {
         };
         let alpha = self.alpha(learning_rate, time);
         let step = moment_1.clone().mul_scalar(-alpha) / moment_2.clone().sqrt().add_scalar(self.epsilon);
-        let tensor = match self.weight_decay {
+        let tensor = match self.decay(D) {
             0.0 => tensor,
             decay => tensor.clone() - tensor.mul_scalar(learning_rate).mul_scalar(decay),
         };
@@ -341,6 +352,28 @@ mod tests {
         }
     }
 
+    /// Without a gradient a step is the decay alone: `w − 0.1 · 0.5 · w`.
+    #[test]
+    fn biases_and_norms_do_not_decay_unless_asked_for() {
+        let adam = |decays| Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, weight_decay: 0.5, decays };
+        let device = Device::flex();
+        for (decays, of_bias) in [(Decays::Kernels, 2.0), (Decays::All, 1.9)] {
+            let (mut bias, mut kernel) =
+                (Tensor::<1>::full([2], 2.0, &device), Tensor::<2>::full([1, 2], 2.0, &device));
+            let (mut bias_state, mut kernel_state) = (None, None);
+            // The second step takes the kernel of one pass.
+            for step in 1..=2 {
+                let (no_bias, no_kernel) = (Tensor::zeros([2], &device), Tensor::zeros([1, 2], &device));
+                (bias, bias_state) = adam(decays).step(0.1, bias, no_bias, bias_state);
+                (kernel, kernel_state) = adam(decays).step(0.1, kernel, no_kernel, kernel_state);
+                let value = |data: burn::tensor::TensorData| data.try_to_vec::<f32>().unwrap()[0];
+                let expected = [of_bias, 1.9].map(|factor: f32| 2.0 * (factor / 2.0).powi(step));
+                let found = [value(bias.to_data()), value(kernel.to_data())];
+                assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{decays:?} {found:?}");
+            }
+        }
+    }
+
     #[test]
     fn every_step_agrees_with_keras_formulas_in_numpy() {
         let golden: Value = serde_json::from_str(include_str!("../../tests/fixtures/optimizer_golden.json")).unwrap();
@@ -363,7 +396,8 @@ mod tests {
                 _ => {
                     let [beta_1, beta_2, epsilon] = ["beta_1", "beta_2", "eps"].map(number);
                     let weight_decay = case["weight_decay"].as_f64().unwrap_or(0.0);
-                    follows_numpy(&Adam { beta_1, beta_2, epsilon, weight_decay }, &golden, case);
+                    let decays = Decays::All;
+                    follows_numpy(&Adam { beta_1, beta_2, epsilon, weight_decay, decays }, &golden, case);
                 }
             }
             n_checked += 1;

@@ -23,6 +23,7 @@ use crate::spec::schema::source::ImageSource;
 use crate::spec::schema::weights::Weights;
 use crate::spec::schema::{ClassWeights, Loss, Spec};
 use crate::train::listings;
+use crate::train::rate_groups;
 use crate::weights::cache::Cache;
 use crate::weights::load::FileParameters;
 use crate::weights::locate::{self, Located};
@@ -106,6 +107,7 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     match (freeze, head, input_chw) {
         (Some(freeze), Some(head), Some(input_chw)) if problems.is_empty() => {
             let network = NetworkPlan { layout, freeze, norms: norms(spec), head };
+            rate_groups::of(spec, &network).map_err(|problems| loaded.error(problems))?;
             let mut plan = assemble(spec, listings, network, input_chw, weights);
             plan.warnings.extend(unused);
             Ok(plan)

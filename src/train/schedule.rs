@@ -52,11 +52,10 @@ pub struct StepSchedule {
 }
 
 impl StepSchedule {
-    /// Begins after `epochs_done` epochs, whose metrics are in the history.
-    pub fn new(spec: &Spec, steps_per_epoch: u64, epochs_done: u32, history: History) -> Self {
+    /// Begins after `epochs_done` epochs, whose metrics are in the history; `base` is the rate before the schedule.
+    pub fn new(spec: &Spec, base: f64, steps_per_epoch: u64, epochs_done: u32, history: History) -> Self {
         let steps = Steps { per_epoch: steps_per_epoch, total: u64::from(spec.epochs) * steps_per_epoch };
         let next_step = u64::from(epochs_done) * steps_per_epoch;
-        let base = spec.optimizer.learning_rate();
         Self { schedule: spec.schedule.clone(), base, steps, next_step, history, epoch_rate: base }
     }
 

@@ -29,6 +29,7 @@ use crate::train::network::{self, Network};
 use crate::train::optimizer;
 use crate::train::plan::Plan;
 use crate::train::proof;
+use crate::train::rate_groups;
 use crate::train::schedule::StepSchedule;
 use crate::train::splits::{Reading, data_facts};
 use crate::train::step::{Frame, Trainee};
@@ -273,7 +274,9 @@ impl Session<'_> {
             }
             None => training,
         };
-        let schedule = StepSchedule::new(spec, sources.steps_per_epoch, done, history.clone());
+        let schedule = |base| StepSchedule::new(spec, base, sources.steps_per_epoch, done, history.clone());
+        let groups = rate_groups::of(spec, &self.plan.network).expect("a plan's names were checked");
+        let schedule = rate_groups::scheduler(spec.optimizer.learning_rate(), &groups, schedule);
         let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), schedule);
         let result = training.launch(learner);
         if let Some(NotFinite { epoch, step, loss }) = guard.and_then(|guard| guard.found()) {

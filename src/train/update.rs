@@ -134,6 +134,7 @@ mod tests {
     use burn::optim::Optimizer;
 
     use super::*;
+    use crate::spec::schema::optimizer::Decays;
     use crate::train::optimizer;
 
     /// More values than a thread takes at once, among them zeros.
@@ -177,7 +178,8 @@ mod tests {
             });
         }
         for weight_decay in [0.0, 0.01] {
-            let adam = optimizer::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, weight_decay };
+            let decays = Decays::All;
+            let adam = optimizer::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, weight_decay, decays };
             let moments = std::cell::RefCell::new(None::<[Tensor<1>; 2]>);
             agrees_to_the_bit(&adam, |weights, gradient, step| {
                 let new = [gradient.clone().mul_scalar(1.0 - 0.9), gradient.square().mul_scalar(1.0 - 0.999)];

@@ -87,7 +87,7 @@ fn the_same_spec_gives_the_same_bytes_whatever_the_number_of_threads() {
     };
     let first = trained("1", "2");
     assert!(first.0.is_string());
-    for (threads, rayon) in [("1", "2"), ("4", "2"), ("4", "1")] {
+    for (threads, rayon) in [("2", "1"), ("4", "2"), ("2", "4")] {
         assert_eq!(first, trained(threads, rayon), "{threads} loader threads, {rayon} threads of arithmetic");
     }
 }

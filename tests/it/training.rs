@@ -152,3 +152,47 @@ fn so_many_of_the_best_are_counted_where_asked() {
     let problem = place.xp(&["check", "spec.yaml", "--set", "checkpoint.monitor=valid.top2_accuracy"]);
     assert!(problem.stderr.contains("add `top_k: [2]`"), "{}", problem.stderr);
 }
+
+#[test]
+fn parts_of_the_network_have_rates_of_their_own() {
+    let place = Place::new();
+    let frozen = "model.frozen_layers={ stages: 8 }";
+    // 1e-12 times a gradient is less than a kernel's last bit; biases begin at zero and move all the same.
+    let sets = [frozen, "optimizer={ sgd: { learning_rate: 0.1 } }", "model.weights=random", "epochs=1"];
+    run(&place, "still", &[&sets[..], &["learning_rates={ head: 1e-12 }"]].concat());
+    run(&place, "deep", &[&sets[..], &["learning_rates={ conv_head: 1e-12 }"]].concat());
+    let moved = |name: &str, tensor: &str| -> bool {
+        let shown = place.json(&["show", name, "--freezing", "--json"]);
+        let tensors = shown["tensors"].as_array().unwrap().clone();
+        let found =
+            tensors.iter().find(|found| found["name"] == tensor).unwrap_or_else(|| panic!("{tensor}: {shown:#}"));
+        found["moved"].as_bool().unwrap()
+    };
+    for (name, head, backbone) in [("still", false, true), ("deep", true, false)] {
+        assert_eq!([moved(name, "head.2.weight"), moved(name, "conv_head.weight")], [head, backbone], "{name}");
+    }
+    for (rates, says) in [
+        ("{ blocks.9: 0.1 }", "no row begins"),
+        ("{ blocks.1: 0.1 }", "all of it is frozen"),
+        ("{ head: 0 }", "0 is not within"),
+    ] {
+        let refused = place.xp(&["check", "spec.yaml", "--set", frozen, "--set", &format!("learning_rates={rates}")]);
+        assert!(refused.code == 2 && refused.stderr.contains(says), "{rates}: {}", refused.stderr);
+    }
+}
+
+#[test]
+fn a_rate_is_found_and_nothing_is_left_behind() {
+    let place = Place::new();
+    let found = place.xp(&["lr-find", "spec.yaml", "--steps", "40"]);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    assert!(found.stdout.contains("try --set optimizer.adam.learning_rate="), "{}", found.stdout);
+    assert!(found.stdout.lines().all(|line| line.chars().count() <= 80), "{}", found.stdout);
+    let told = place.json(&["lr-find", "spec.yaml", "--steps", "40", "--min", "1e-6", "--max", "1", "--json"]);
+    let steps = told["steps"].as_array().unwrap();
+    let rates: Vec<f64> = steps.iter().map(|step| step["rate"].as_f64().unwrap()).collect();
+    assert!((rates[0] - 1e-6).abs() < 1e-15 && rates.windows(2).all(|pair| pair[0] < pair[1]), "{rates:?}");
+    assert!(told["steepest"].as_f64().is_some_and(|rate| rates.contains(&rate)));
+    assert!(!place.path(".xp").exists());
+    assert_eq!(place.xp(&["lr-find", "spec.yaml", "--min", "2", "--max", "1"]).code, 2);
+}

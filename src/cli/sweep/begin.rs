@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::sweep::{BeginArgs, carry_out, loaded, space};
+use crate::report::bill as bill_report;
 use crate::run::id::RunId;
 use crate::run::sweep::SweepRecord;
 use crate::spec::LoadedSpec;
@@ -126,7 +127,7 @@ fn print_plan(
         text += &format!("the better ones train on after {rungs} epochs\n");
     }
     if let Some(bill) = bill {
-        text += &crate::report::bill::sweep_text(&bill);
+        text += &bill_report::sweep_text(&bill, output::width());
     }
     output::print(&text)
 }

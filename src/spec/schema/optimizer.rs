@@ -25,6 +25,16 @@ impl Default for Optimizer {
 }
 
 impl Optimizer {
+    /// As a spec writes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sgd(_) => "sgd",
+            Self::Adam(_) => "adam",
+            Self::Adamw(_) => "adamw",
+            Self::Rmsprop(_) => "rmsprop",
+        }
+    }
+
     pub fn learning_rate(&self) -> f64 {
         match self {
             Self::Sgd(sgd) => sgd.learning_rate,
@@ -84,6 +94,10 @@ pub struct AdamW {
     #[serde(default = "default_weight_decay")]
     #[garde(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
+    /// What decays.
+    #[serde(default)]
+    #[garde(skip)]
+    pub decays: Decays,
     /// How slowly the mean of the gradients changes.
     #[serde(default = "default_beta_1")]
     #[garde(range(min = 0.0, max = 0.999_999))]
@@ -96,6 +110,17 @@ pub struct AdamW {
     #[serde(default = "default_epsilon")]
     #[garde(range(min = 1e-16, max = 1.0))]
     pub epsilon: f64,
+}
+
+/// The tensors that weight decay is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decays {
+    /// Kernels alone: what is drawn towards zero in a bias or a norm does not make a network simpler.
+    #[default]
+    Kernels,
+    /// Biases and the scales and shifts of norms too, as Keras' AdamW does unless told otherwise.
+    All,
 }
 
 /// `a = rho · a + (1 − rho) · g²; w −= learning_rate · g / √(a + epsilon)`, with momentum when asked for.

@@ -9,6 +9,10 @@ pub const CASES: &[Case] = &[
         shows: each_moves_in_its_own_way,
     },
     Case {
+        keys: &["learning_rates", "learning_rates.*"],
+        shows: || assert_part_after(1, &losses(&[]), &losses(&["learning_rates={ head: 0.2 }"])),
+    },
+    Case {
         keys: &["optimizer.sgd.learning_rate"],
         shows: || parts("sgd", "learning_rate: 0.5", "learning_rate: 0.2", 1),
     },
@@ -36,6 +40,11 @@ pub const CASES: &[Case] = &[
     Case {
         keys: &["optimizer.adamw.weight_decay"],
         shows: || parts("adamw", "weight_decay: 0.0", "weight_decay: 1.0", 1),
+    },
+    // The head's bias begins at zero: a step moves it before it can decay.
+    Case {
+        keys: &["optimizer.adamw.decays", "optimizer.adamw.decays=kernels", "optimizer.adamw.decays=all"],
+        shows: || parts("adamw", "weight_decay: 1.0, decays: kernels", "weight_decay: 1.0, decays: all", 2),
     },
     Case { keys: &["optimizer.adamw.beta_1"], shows: || parts("adamw", "beta_1: 0.9", "beta_1: 0.5", 2) },
     Case {

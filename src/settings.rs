@@ -89,14 +89,27 @@ impl Resources {
 /// The user's folder of pretrained weights: `XP_WEIGHTS_DIR`, else `xp/weights` in the user's cache folder. It need not
 /// exist.
 pub fn weights_dir() -> PathBuf {
-    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    weights_dir_of(named("XP_WEIGHTS_DIR"), named("XDG_CACHE_HOME"), named("HOME").or_else(|| named("USERPROFILE")))
+    named("XP_WEIGHTS_DIR").unwrap_or_else(|| user_cache_dir().join("weights"))
+}
+
+/// The user's folder of kernels that were compiled for a GPU: `xp/kernels` in the user's cache folder.
+pub fn kernels_dir() -> PathBuf {
+    user_cache_dir().join("kernels")
+}
+
+fn user_cache_dir() -> PathBuf {
+    cache_dir_of(named("XDG_CACHE_HOME"), named("HOME").or_else(|| named("USERPROFILE")))
+}
+
+/// A path from the environment.
+fn named(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// A cache folder that is not absolute is ignored, as the XDG base directory specification asks.
-fn weights_dir_of(named: Option<PathBuf>, cache: Option<PathBuf>, user: Option<PathBuf>) -> PathBuf {
+fn cache_dir_of(cache: Option<PathBuf>, user: Option<PathBuf>) -> PathBuf {
     let cache = cache.filter(|cache| cache.is_absolute()).or_else(|| Some(user?.join(".cache")));
-    named.unwrap_or_else(|| cache.unwrap_or_else(std::env::temp_dir).join("xp").join("weights"))
+    cache.unwrap_or_else(std::env::temp_dir).join("xp")
 }
 
 /// This machine's name; runs of other hosts are judged by their heartbeat.
@@ -111,15 +124,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_kept_where_the_user_or_the_system_says() {
+    fn caches_are_where_the_user_or_the_system_says() {
         let path = |text: &str| Some(PathBuf::from(text));
-        for (named, cache, user, expected) in [
-            (path("w"), path("/c"), path("/u"), "w"),
-            (None, path("/c"), path("/u"), "/c/xp/weights"),
-            (None, path("c"), path("/u"), "/u/.cache/xp/weights"),
-            (None, None, path("/u"), "/u/.cache/xp/weights"),
+        for (cache, user, expected) in [
+            (path("/c"), path("/u"), "/c/xp"),
+            (path("c"), path("/u"), "/u/.cache/xp"),
+            (None, path("/u"), "/u/.cache/xp"),
         ] {
-            assert_eq!(weights_dir_of(named, cache, user), PathBuf::from(expected));
+            assert_eq!(cache_dir_of(cache, user), PathBuf::from(expected));
         }
     }
 

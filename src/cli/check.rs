@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::cli::sweep;
 use crate::spec::{LoadedSpec, fingerprint};
 use crate::train::device;
 use crate::train::plan::{Plan, plan};
@@ -30,6 +31,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let loaded = LoadedSpec::read(&args.spec, &args.sets)?;
     let plan = plan(&loaded)?;
     device::open(loaded.spec.device)?;
+    if let Some(section) = &loaded.spec.sweep {
+        sweep::space(&loaded, section)?;
+    }
     if args.json {
         output::print_json(&fingerprint::resolved(&plan.spec))
     } else {

@@ -42,9 +42,28 @@ fn cpu() -> TrainDevice {
     }
 }
 
+/// Keeps compiled kernels and what was tuned in the user's cache folder, where every later process finds them, and tunes
+/// with little effort: the first epoch waits for it. A `cubecl.toml` has the last word on the effort.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use cubecl::config::autotune::AutotuneLevel;
+    use cubecl::config::cache::CacheConfig;
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.environment.path = CacheConfig::Directory(crate::settings::kernels_dir());
+    config.compilation.cache = true;
+    if matches!(config.autotune.level, AutotuneLevel::Balanced) {
+        config.autotune.level = AutotuneLevel::Minimal;
+    }
+    // Whoever was first has the say.
+    let _ = CubeClRuntimeConfig::try_set(config);
+}
+
 /// Asks the driver before anything opens CUDA: what comes after panics without a card.
 #[cfg(feature = "cuda")]
 fn cuda(index: usize, choice: DeviceChoice) -> Result<TrainDevice, DeviceError> {
+    keep_kernels();
     let n_found = Device::enumerate(burn::tensor::DeviceType::Cuda).len();
     if index >= n_found {
         return Err(DeviceError::NotFound { choice, n_found });

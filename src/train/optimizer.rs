@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use xp_kernels::update as kernels;
 
 use crate::spec::schema::optimizer::{self as schema, Decays};
-use crate::train::update::{self, OneState, TwoStates};
+use crate::train::update::{self, OneState, TwoStates, Weights};
 
 /// The optimizer that a spec asks for.
 pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
@@ -49,6 +49,8 @@ pub struct Sgd {
 #[derive(Clone)]
 pub struct SgdState<const D: usize> {
     pub velocity: Tensor<D>,
+    /// See [`Weights`]; no part of a record.
+    before: Option<Tensor<D>>,
 }
 
 // burn's derive for this trait names burn's own modules, so it cannot be used here.
@@ -58,7 +60,7 @@ impl<const D: usize> RecordState for SgdState<D> {
     }
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
-        Some(Self { velocity: Tensor::from_data(src.take_tensor(prefix, "velocity")?, device) })
+        Some(Self { velocity: Tensor::from_data(src.take_tensor(prefix, "velocity")?, device), before: None })
     }
 }
 
@@ -75,12 +77,13 @@ impl Optimizer for Sgd {
         if update::is_here(&tensor) {
             match state {
                 _ if self.momentum == 0.0 => return (update::sgd(tensor, gradient, -learning_rate), None),
-                Some(SgdState { velocity }) => {
+                Some(SgdState { velocity, before }) => {
                     let [negative_rate, momentum] = [-learning_rate, self.momentum].map(|value| value as f32);
                     let step = kernels::Momentum { negative_rate, momentum, nesterov: self.nesterov };
                     let step = OneState::Momentum(step);
-                    let [tensor, velocity] = update::with_one_state(step, tensor, gradient, velocity);
-                    return (tensor, Some(SgdState { velocity }));
+                    let weights = Weights { now: tensor.clone(), before };
+                    let [new, velocity] = update::with_one_state(step, weights, gradient, velocity);
+                    return (new, Some(SgdState { velocity, before: Some(tensor) }));
                 }
                 None => {}
             }
@@ -94,11 +97,11 @@ impl Optimizer for Sgd {
             None => step.clone(),
         };
         let move_by = if self.nesterov { velocity.clone().mul_scalar(self.momentum) + step } else { velocity.clone() };
-        (tensor + move_by, Some(SgdState { velocity }))
+        (tensor + move_by, Some(SgdState { velocity, before: None }))
     }
 
     fn to_device<const D: usize>(state: SgdState<D>, device: &Device) -> SgdState<D> {
-        SgdState { velocity: state.velocity.to_device(device) }
+        SgdState { velocity: state.velocity.to_device(device), before: None }
     }
 }
 
@@ -125,6 +128,8 @@ pub struct AdamState<const D: usize> {
     pub time: usize,
     pub moment_1: Tensor<D>,
     pub moment_2: Tensor<D>,
+    /// See [`Weights`]; no part of a record.
+    before: Option<Tensor<D>>,
 }
 
 impl<const D: usize> RecordState for AdamState<D> {
@@ -139,6 +144,7 @@ impl<const D: usize> RecordState for AdamState<D> {
             time: src.take_scalar(prefix, "time")?.try_into().ok()?,
             moment_1: Tensor::from_data(src.take_tensor(prefix, "moment_1")?, device),
             moment_2: Tensor::from_data(src.take_tensor(prefix, "moment_2")?, device),
+            before: None,
         })
     }
 }
@@ -184,8 +190,9 @@ impl Optimizer for Adam {
                     TwoStates::Adam(self.kernel(learning_rate, time, self.decay(D))),
                     [state.moment_1, state.moment_2],
                 );
-                let [tensor, moment_1, moment_2] = update::with_two_states(step, tensor, gradient, moments);
-                return (tensor, Some(AdamState { time, moment_1, moment_2 }));
+                let weights = Weights { now: tensor.clone(), before: state.before };
+                let [new, moment_1, moment_2] = update::with_two_states(step, weights, gradient, moments);
+                return (new, Some(AdamState { time, moment_1, moment_2, before: Some(tensor) }));
             }
             state => state,
         };
@@ -205,7 +212,7 @@ impl Optimizer for Adam {
             0.0 => tensor,
             decay => tensor.clone() - tensor.mul_scalar(learning_rate).mul_scalar(decay),
         };
-        (tensor + step, Some(AdamState { time, moment_1, moment_2 }))
+        (tensor + step, Some(AdamState { time, moment_1, moment_2, before: None }))
     }
 
     fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
@@ -213,6 +220,7 @@ impl Optimizer for Adam {
             time: state.time,
             moment_1: state.moment_1.to_device(device),
             moment_2: state.moment_2.to_device(device),
+            before: None,
         }
     }
 }
@@ -236,6 +244,8 @@ pub struct RmsPropState<const D: usize> {
     pub mean_square: Tensor<D>,
     /// `None` without momentum.
     pub velocity: Option<Tensor<D>>,
+    /// See [`Weights`]; no part of a record.
+    before: Option<Tensor<D>>,
 }
 
 impl<const D: usize> RecordState for RmsPropState<D> {
@@ -250,6 +260,7 @@ impl<const D: usize> RecordState for RmsPropState<D> {
         Some(Self {
             mean_square: Tensor::from_data(src.take_tensor(prefix, "mean_square")?, device),
             velocity: src.take_tensor(prefix, "velocity").map(|data| Tensor::from_data(data, device)),
+            before: None,
         })
     }
 }
@@ -277,18 +288,23 @@ impl Optimizer for RmsProp {
         state: Option<RmsPropState<D>>,
     ) -> (Tensor<D>, Option<RmsPropState<D>>) {
         let state = match state {
-            Some(RmsPropState { mean_square, velocity: None }) if self.momentum == 0.0 && update::is_here(&tensor) => {
+            Some(RmsPropState { mean_square, velocity: None, before })
+                if self.momentum == 0.0 && update::is_here(&tensor) =>
+            {
                 let step = OneState::RmsProp(self.kernel(learning_rate));
-                let [tensor, mean_square] = update::with_one_state(step, tensor, gradient, mean_square);
-                return (tensor, Some(RmsPropState { mean_square, velocity: None }));
+                let weights = Weights { now: tensor.clone(), before };
+                let [new, mean_square] = update::with_one_state(step, weights, gradient, mean_square);
+                return (new, Some(RmsPropState { mean_square, velocity: None, before: Some(tensor) }));
             }
-            Some(RmsPropState { mean_square, velocity: Some(velocity) })
+            Some(RmsPropState { mean_square, velocity: Some(velocity), before })
                 if self.momentum != 0.0 && update::is_here(&tensor) =>
             {
                 let step = TwoStates::RmsProp(self.kernel(learning_rate), self.momentum as f32);
-                let [tensor, mean_square, velocity] =
-                    update::with_two_states(step, tensor, gradient, [mean_square, velocity]);
-                return (tensor, Some(RmsPropState { mean_square, velocity: Some(velocity) }));
+                let weights = Weights { now: tensor.clone(), before };
+                let [new, mean_square, velocity] =
+                    update::with_two_states(step, weights, gradient, [mean_square, velocity]);
+                let (velocity, before) = (Some(velocity), Some(tensor));
+                return (new, Some(RmsPropState { mean_square, velocity, before }));
             }
             state => state,
         };
@@ -304,19 +320,20 @@ impl Optimizer for RmsProp {
         };
         let step = gradient.mul_scalar(learning_rate) / root;
         if self.momentum == 0.0 {
-            return (tensor - step, Some(RmsPropState { mean_square, velocity: None }));
+            return (tensor - step, Some(RmsPropState { mean_square, velocity: None, before: None }));
         }
         let velocity = match velocity {
             Some(velocity) => velocity.mul_scalar(self.momentum) + step,
             None => step,
         };
-        (tensor - velocity.clone(), Some(RmsPropState { mean_square, velocity: Some(velocity) }))
+        (tensor - velocity.clone(), Some(RmsPropState { mean_square, velocity: Some(velocity), before: None }))
     }
 
     fn to_device<const D: usize>(state: RmsPropState<D>, device: &Device) -> RmsPropState<D> {
         RmsPropState {
             mean_square: state.mean_square.to_device(device),
             velocity: state.velocity.map(|velocity| velocity.to_device(device)),
+            before: None,
         }
     }
 }

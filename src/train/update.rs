@@ -12,8 +12,23 @@ pub fn is_here<const D: usize>(weights: &Tensor<D>) -> bool {
 
 /// A step without a state, given the negative learning rate.
 pub fn sgd<const D: usize>(weights: Tensor<D>, gradient: Tensor<D>, negative_rate: f64) -> Tensor<D> {
+    let new = weights.zeros_like().into_dispatch();
     let weights = weights.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as Update>::sgd(weights, gradient.into_dispatch(), negative_rate as f32))
+    Tensor::from_dispatch(<Dispatch as Update>::sgd(weights, gradient.into_dispatch(), new, negative_rate as f32))
+}
+
+/// Weights, and the storage of those before them where they are known: burn-train holds the weights during a step, and new
+/// ones written there need neither a copy nor fresh memory.
+#[derive(Debug)]
+pub struct Weights<const D: usize> {
+    pub now: Tensor<D>,
+    pub before: Option<Tensor<D>>,
+}
+
+impl<const D: usize> Weights<D> {
+    fn storage(&mut self) -> Tensor<D> {
+        self.before.take().unwrap_or_else(|| self.now.zeros_like())
+    }
 }
 
 /// A formula that remembers one value of each weight.
@@ -37,36 +52,45 @@ pub enum TwoStates {
 /// Weights and state after a step.
 pub fn with_one_state<const D: usize>(
     step: OneState,
-    weights: Tensor<D>,
+    mut weights: Weights<D>,
     gradient: Tensor<D>,
     state: Tensor<D>,
 ) -> [Tensor<D>; 2] {
-    let [weights, gradient, state] = [weights, gradient, state].map(Tensor::into_dispatch);
-    let (weights, state) = <Dispatch as Update>::with_one_state(weights, gradient, state, step);
-    [weights, state].map(Tensor::from_dispatch)
+    let new = weights.storage();
+    let [weights, gradient, state, new] = [weights.now, gradient, state, new].map(Tensor::into_dispatch);
+    let (new, state) = <Dispatch as Update>::with_one_state(weights, gradient, state, new, step);
+    [new, state].map(Tensor::from_dispatch)
 }
 
 /// Weights and states after a step.
 pub fn with_two_states<const D: usize>(
     step: TwoStates,
-    weights: Tensor<D>,
+    mut weights: Weights<D>,
     gradient: Tensor<D>,
     [first, second]: [Tensor<D>; 2],
 ) -> [Tensor<D>; 3] {
-    let [weights, gradient, first, second] = [weights, gradient, first, second].map(Tensor::into_dispatch);
-    let (weights, first, second) = <Dispatch as Update>::with_two_states(weights, gradient, first, second, step);
-    [weights, first, second].map(Tensor::from_dispatch)
+    let new = weights.storage();
+    let [weights, gradient, new] = [weights.now, gradient, new].map(Tensor::into_dispatch);
+    let [first, second] = [first, second].map(Tensor::into_dispatch);
+    let (new, first, second) = <Dispatch as Update>::with_two_states(weights, gradient, first, second, new, step);
+    [new, first, second].map(Tensor::from_dispatch)
 }
 
-/// The steps for burn.
+/// The steps for burn; `new` is storage for the new weights.
 #[backend_extension(Flex)]
 trait Update: Backend {
-    fn sgd(weights: FloatTensor<Self>, gradient: FloatTensor<Self>, negative_rate: f32) -> FloatTensor<Self>;
+    fn sgd(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        new: FloatTensor<Self>,
+        negative_rate: f32,
+    ) -> FloatTensor<Self>;
 
     fn with_one_state(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         state: FloatTensor<Self>,
+        new: FloatTensor<Self>,
         step: OneState,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
@@ -75,30 +99,37 @@ trait Update: Backend {
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
+        new: FloatTensor<Self>,
         step: TwoStates,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl Update for Flex {
-    fn sgd(weights: FloatTensor<Self>, gradient: FloatTensor<Self>, negative_rate: f32) -> FloatTensor<Self> {
-        let (mut weights, gradient) = (whole(weights), whole(gradient));
-        xp_kernels::update::sgd(weights.storage_mut(), gradient.storage(), negative_rate);
-        weights
+    fn sgd(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        new: FloatTensor<Self>,
+        negative_rate: f32,
+    ) -> FloatTensor<Self> {
+        let [weights, gradient, mut new] = [weights, gradient, new].map(whole);
+        xp_kernels::update::sgd(weights.storage(), gradient.storage(), negative_rate, new.storage_mut());
+        new
     }
 
     fn with_one_state(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         state: FloatTensor<Self>,
+        new: FloatTensor<Self>,
         step: OneState,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weights, gradient, mut state] = [weights, gradient, state].map(whole);
-        let (w, g, s) = (weights.storage_mut(), gradient.storage(), state.storage_mut());
+        let [weights, gradient, mut state, mut new] = [weights, gradient, state, new].map(whole);
+        let (w, g, s, n) = (weights.storage(), gradient.storage(), state.storage_mut(), new.storage_mut());
         match step {
-            OneState::Momentum(step) => step.step(w, g, s),
-            OneState::RmsProp(step) => step.step(w, g, s),
+            OneState::Momentum(step) => step.step(w, g, s, n),
+            OneState::RmsProp(step) => step.step(w, g, s, n),
         }
-        (weights, state)
+        (new, state)
     }
 
     fn with_two_states(
@@ -106,17 +137,18 @@ impl Update for Flex {
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
+        new: FloatTensor<Self>,
         step: TwoStates,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [mut weights, gradient, mut first, mut second] = [weights, gradient, first, second].map(whole);
-        let (w, g) = (weights.storage_mut(), gradient.storage());
+        let [weights, gradient, mut new] = [weights, gradient, new].map(whole);
+        let [mut first, mut second] = [first, second].map(whole);
+        let (w, g, n) = (weights.storage(), gradient.storage(), new.storage_mut());
+        let states = [first.storage_mut(), second.storage_mut()];
         match step {
-            TwoStates::Adam(step) => step.step(w, g, first.storage_mut(), second.storage_mut()),
-            TwoStates::RmsProp(step, momentum) => {
-                step.step_with_momentum(w, g, first.storage_mut(), second.storage_mut(), momentum);
-            }
+            TwoStates::Adam(step) => step.step(w, g, states, n),
+            TwoStates::RmsProp(step, momentum) => step.step_with_momentum(w, g, states, momentum, n),
         }
-        (weights, first, second)
+        (new, first, second)
     }
 }
 

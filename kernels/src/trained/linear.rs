@@ -144,8 +144,11 @@ impl Tiled for Block<'_> {
             let sums: Sums<S, ROWS, VECTORS> = accumulate(simd, products, zeros(simd));
             for (line, sums) in gradient.chunks_exact_mut(n_out).zip(sums) {
                 let n_here = width.min(n_out - column);
-                for (values, sum) in line[column..column + n_here].chunks_mut(S::F32_LANES).zip(sums) {
-                    simd.partial_store_f32s(values, sum);
+                let (vectors, rest) = S::as_mut_simd_f32s(&mut line[column..column + n_here]);
+                let n_whole = vectors.len();
+                vectors.copy_from_slice(&sums[..n_whole]);
+                if !rest.is_empty() {
+                    simd.partial_store_f32s(rest, sums[n_whole]);
                 }
             }
         }

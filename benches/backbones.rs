@@ -100,7 +100,7 @@ fn measured((kind, backbone, size): (Kind, BackboneName, usize), n_rounds: usize
         let began = Instant::now();
         if kind == Kind::Forward {
             let input = input(size);
-            let features = trainee.frame().features(&input.values, input.chw, BATCH).into_data();
+            let features = trainee.frame().features(input.values.clone(), input.chw, BATCH).into_data();
             assert!(features.shape()[0] == BATCH);
         } else {
             let output = TrainStep::step(&trainee, input(size));

@@ -202,8 +202,9 @@ pub fn nchw_from_nhwc(rows: &[u8], shape: FeatureShape) -> Vec<f32> {
     let mut nchw = vec![0.0; rows.len() / size_of::<f32>()];
     let images = nchw.chunks_exact_mut(shape.n_values()).zip(rows.chunks_exact(shape.n_bytes()));
     for (image_chw, row) in images {
-        for (i, value) in values(row).enumerate() {
-            image_chw[i % n_channels * n_pixels + i / n_channels] = value;
+        for (pixel, row) in row.chunks_exact(n_channels * size_of::<f32>()).enumerate() {
+            let places = image_chw[pixel..].iter_mut().step_by(n_pixels);
+            places.zip(values(row)).for_each(|(place, value)| *place = value);
         }
     }
     nchw

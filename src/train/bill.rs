@@ -42,7 +42,7 @@ pub fn images_per_s(plan: &Plan, device: &TrainDevice) -> Result<Option<f64>, Pa
         return Ok(None);
     }
     let pixels = Values::made_up(N_IMAGES, plan.input_chw);
-    let pass = || drop(frame.features(&pixels, plan.input_chw, N_IMAGES).into_data());
+    let pass = || drop(frame.features(pixels.clone(), plan.input_chw, N_IMAGES).into_data());
     // The first one fills caches and buffers.
     pass();
     let began = Instant::now();

@@ -158,7 +158,7 @@ impl Extraction<'_> {
         for batch in loader.epoch(1, &self.stop) {
             let batch = batch?;
             let (values, chw) = Values::of(batch.bytes_nhwc, batch.shape);
-            let features = frame.features(&values, chw, batch.labels.len());
+            let features = frame.features(values, chw, batch.labels.len());
             let nhwc = features.permute([0, 2, 3, 1]).try_into_vec_as::<f32>()?;
             if let Some(place) = nhwc.iter().position(|value| !value.is_finite()) {
                 let (row, index) = (place / self.shape().n_values(), place % self.shape().n_values());

@@ -299,7 +299,7 @@ impl Task<'_> {
         for batch in loader.epoch(view, self.stop) {
             let batch = batch?;
             let (values, image_chw) = Values::of(batch.bytes_nhwc, batch.shape);
-            let features = self.frame.features(&values, image_chw, batch.labels.len()).try_into_vec_as::<f32>()?;
+            let features = self.frame.features(values, image_chw, batch.labels.len()).try_into_vec_as::<f32>()?;
             for row in features.chunks_exact(self.n_features()) {
                 take(n_done, row)?;
                 n_done += 1;

@@ -126,7 +126,7 @@ impl Predictor {
 
     /// What the head gives for an image of the network's size, before softmax or sigmoid.
     pub fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
-        let features = self.trainee.frame().features(&Values::PixelsNhwc(pixels_hwc), chw, 1);
+        let features = self.trainee.frame().features(Values::PixelsNhwc(pixels_hwc), chw, 1);
         let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
         logits.expect("logits are numbers")
     }

@@ -26,7 +26,7 @@ fn probe(plan: &Plan, trainee: &Trainee) -> Result<Option<String>, TensorReadErr
         return Ok(None);
     }
     let image = Values::made_up(1, plan.input_chw);
-    let output = frame.features(&image, plan.input_chw, 1).try_into_vec_as::<f32>()?;
+    let output = frame.features(image, plan.input_chw, 1).try_into_vec_as::<f32>()?;
     let mut hasher = blake3::Hasher::new();
     for value in output {
         hasher.update(&value.to_le_bytes());

@@ -85,14 +85,14 @@ impl Frame {
     /// The prefix's output on the plain device.
     ///
     /// Shape: `[n, c, h, w]`.
-    pub fn features(&self, values: &Values, chw: [usize; 3], n: usize) -> Tensor<4> {
+    pub fn features(&self, values: Values, chw: [usize; 3], n: usize) -> Tensor<4> {
         match values {
             Values::Features(values) => {
                 let [c, h, w] = chw;
-                Tensor::from_data(TensorData::new(values.clone(), [n, c, h, w]), &self.device)
+                Tensor::from_data(TensorData::new(values, [n, c, h, w]), &self.device)
             }
             Values::PixelsNhwc(pixels) => {
-                self.prefix.forward(images(&self.preprocessing, pixels, chw, n, &self.device))
+                self.prefix.forward(images(&self.preprocessing, &pixels, chw, n, &self.device))
             }
         }
     }
@@ -153,7 +153,7 @@ impl TrainStep for Trainee {
     type Output = BatchStats;
 
     fn step(&self, input: Input) -> TrainOutput<BatchStats> {
-        let features = self.frame.features(&input.values, input.chw, input.labels.len());
+        let features = self.frame.features(input.values, input.chw, input.labels.len());
         let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.pass, samples: &input.samples };
         let logits = self.tail.forward(features.autodiff(), Some(dropout));
         let stats = self.frame.stats(&logits, &input.labels, input.weights);
@@ -177,7 +177,7 @@ impl InferenceStep for Trainee {
     type Output = BatchStats;
 
     fn step(&self, input: Input) -> BatchStats {
-        let features = self.frame.features(&input.values, input.chw, input.labels.len());
+        let features = self.frame.features(input.values, input.chw, input.labels.len());
         self.frame.stats(&self.tail.forward(features, None), &input.labels, None)
     }
 }

@@ -139,7 +139,7 @@ fn vgg16_with_fifteen_frozen_layers_trains_as_in_keras() {
     let frozen = new();
     let maps: Vec<Vec<f32>> = (0..8)
         .map(|n| {
-            let map = frozen.frame().features(&Values::PixelsNhwc(image(n)), [3, SIDE, SIDE], 1);
+            let map = frozen.frame().features(Values::PixelsNhwc(image(n)), [3, SIDE, SIDE], 1);
             map.try_into_vec_as().unwrap()
         })
         .collect();

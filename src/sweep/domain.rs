@@ -105,7 +105,7 @@ impl Domain {
         }
     }
 
-    /// The end points of what [`Self::value`] takes, where it has some: a search's own coordinate, logarithmic where
+    /// The end points of what [`Self::at`] takes: a search's own coordinate, logarithmic where
     /// the domain is, and the index of a listed value.
     pub fn bounds(&self) -> [f64; 2] {
         match self {

@@ -24,9 +24,11 @@ use xp::run::metric::Measure;
 use xp::spec::schema::Loss;
 use xp::spec::schema::model::BackboneName;
 use xp::spec::schema::optimizer::{Optimizer, Sgd};
+use xp::spec::schema::precision::PrefixPrecision;
 use xp::spec::short_forms::FrozenLayers;
 use xp::train::optimizer;
-use xp::train::step::{Frame, Input, Trainee, Values};
+use xp::train::step::{Frame, Input, Trainee};
+use xp::train::values::Values;
 use xp::weights::preprocessing::PixelTransform;
 use xp::weights::registry;
 
@@ -100,7 +102,7 @@ fn measured((kind, backbone, size): (Kind, BackboneName, usize), n_rounds: usize
         let began = Instant::now();
         if kind == Kind::Forward {
             let input = input(size);
-            let features = trainee.frame().features(input.values.clone(), input.chw, BATCH).into_data();
+            let features = trainee.frame().features(input.values.clone(), input.chw).into_data();
             assert!(features.shape()[0] == BATCH);
         } else {
             let output = TrainStep::step(&trainee, input(size));
@@ -135,7 +137,7 @@ fn trainee(kind: Kind, backbone: BackboneName, size: usize) -> Trainee {
         Kind::Step => FrozenLayers::Stages(layout.n_stages() - 1),
     };
     let freeze = freeze(&frozen, &layout).unwrap();
-    let plan = NetworkPlan { layout, freeze, norms: Norms::Frozen, head };
+    let plan = NetworkPlan { layout, freeze, norms: Norms::Frozen, head, prefix_precision: PrefixPrecision::F32 };
     let random = RandomParameters { seed: 0 };
     let (device, sources) = (Device::flex(), Sources { backbone: &random, head: &random });
     let frame = Frame {

@@ -22,6 +22,7 @@ use xp::models::segment::Norms;
 use xp::spec::schema::Loss;
 use xp::spec::schema::model::{Activation, BackboneName, Dense, HeadLayer};
 use xp::spec::schema::optimizer::{Adam, Optimizer, RmsProp, Sgd};
+use xp::spec::schema::precision::PrefixPrecision;
 use xp::spec::short_forms::FrozenLayers;
 use xp::train::{loss, optimizer};
 
@@ -142,7 +143,7 @@ fn tail(case: &Case) -> Tail {
     let freeze = freeze(&case.frozen, &layout).unwrap();
     let [_, c, h, w] = case.features;
     assert_eq!(layout.output_chw(freeze.n_prefix_nodes, case.size, case.size), [c, h, w]);
-    let plan = NetworkPlan { layout, freeze, norms: Norms::Frozen, head };
+    let plan = NetworkPlan { layout, freeze, norms: Norms::Frozen, prefix_precision: PrefixPrecision::F32, head };
     let random = RandomParameters { seed: 0 };
     Tail::new(&plan, Sources { backbone: &random, head: &random }, &Device::flex().autodiff()).unwrap()
 }

@@ -35,6 +35,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
+use crate::train::device;
 
 /// Transfer learning on images from one YAML file: train, record, compare.
 #[derive(Debug, Parser)]
@@ -80,6 +81,7 @@ enum Command {
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
+    device::default_to_cpu();
     let cli = Cli::parse();
     log::install(cli.verbose);
     let done = Context::new(cli.home.as_deref()).and_then(|context| dispatch(&cli.command, &context));

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod node;
 pub mod overrides;
 pub mod parse;
+mod plan_epochs;
 pub mod problem;
 pub mod schema;
 pub mod short_forms;
@@ -60,6 +61,7 @@ impl LoadedSpec {
             |text: &str, problems| SpecError::Invalid { path: path.to_owned(), text: text.to_owned(), problems };
         let mut node = parse::node_from_yaml(&text).map_err(|problem| invalid(&text, vec![problem]))?;
         overrides::apply(&mut node, sets).map_err(|problems| invalid(&text, problems))?;
+        plan_epochs::fill_in(&mut node);
         let (spec, mut out_of_range) =
             structure::spec_from_node(&node).map_err(|problem| invalid(&text, locate(&node, vec![problem])))?;
         out_of_range.extend(input::problems(&spec, &node));

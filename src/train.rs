@@ -2,6 +2,7 @@
 //!
 //! Tells everything through [`channel::Events`]; who listens, and what is stored, is not known here.
 
+pub mod ahead;
 pub mod batches;
 pub mod bill;
 pub mod bridge;
@@ -35,6 +36,7 @@ pub mod splits;
 pub mod step;
 pub mod sweep_bill;
 pub mod update;
+pub mod values;
 
 use crate::data::duplicates::SharedImages;
 use crate::data::images::ReadError;

@@ -30,7 +30,7 @@ pub(crate) struct CheckArgs {
 pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let loaded = LoadedSpec::read(&args.spec, &args.sets)?;
     let plan = plan(&loaded)?;
-    device::open(loaded.spec.device)?;
+    device::of_spec(&loaded.spec)?;
     if let Some(section) = &loaded.spec.sweep {
         sweep::space(&loaded, section)?;
     }

@@ -84,7 +84,8 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
     let checkpoint = choose(&run, args.checkpoint)?;
     let sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
-    let loaded = loaded_spec(&run, &sets)?;
+    let mut loaded = loaded_spec(&run, &sets)?;
+    loaded.spec = loaded.spec.in_epoch(checkpoint.epoch);
     let (split, listing) = listing(&run, &loaded, args.data.as_deref())?;
     let data = Measurable { split, origin: listing.origin.clone(), is_part: listing.is_part };
     let plan = plan_evaluation(&loaded, split, listing, args.steps)?;

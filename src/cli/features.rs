@@ -56,7 +56,7 @@ pub(crate) struct FeaturesArgs {
 
 pub(crate) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
     let plan = planned(args)?;
-    let device = device::open(plan.spec.device)?;
+    let device = device::of_spec(&plan.spec)?;
     let stop = stop_on_signals()?;
     let lines = if args.json { Lines::Hidden } else { Lines::Printed };
     let backbone = plan.network.layout.name.to_owned();

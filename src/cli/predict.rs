@@ -168,7 +168,8 @@ pub(crate) fn trained(
 ) -> Result<(Predictor, Plan), Failure> {
     let checkpoint = choose(run, checkpoint)?;
     let sets: Vec<String> = device.iter().map(|device| format!("device={device}")).collect();
-    let loaded = loaded_spec(run, &sets)?;
+    let mut loaded = loaded_spec(run, &sets)?;
+    loaded.spec = loaded.spec.in_epoch(checkpoint.epoch);
     if loaded.spec.model.backbone.is_none() {
         return Err(Failure::Usage {
             what: format!("the run {} was trained on features, and cannot see images", run.summary.name),

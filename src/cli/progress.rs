@@ -9,7 +9,7 @@ use crate::cli::{log, output};
 use crate::launch::{Started, Watcher};
 use crate::report::bill;
 use crate::report::number::{count_text, metric_text};
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, SkippedInput};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, SkippedInput};
 use crate::run::metric::{Measure, MetricKey, Point, Split};
 
 /// Bad images that are named when they are met; the record names them all.
@@ -90,6 +90,14 @@ impl Progress {
         }
     }
 
+    fn step_of_plan(&self, facts: &PlanStepFacts) {
+        let PlanStepFacts { step, n_steps, first_epoch, n_frozen_layers, n_trained_parameters } = facts;
+        let n_trained = count_text(*n_trained_parameters);
+        self.line(&format!(
+            "step {step}/{n_steps} of the plan, from epoch {first_epoch}: {n_frozen_layers} rows frozen, {n_trained} parameters train"
+        ));
+    }
+
     fn model(&self, facts: &ModelFacts) {
         let text = format!(
             "  {}: {} of {} parameters train; {} rows frozen",
@@ -131,6 +139,7 @@ impl Watcher for Progress {
                     self.line(&format!("  {line}"));
                 }
             }
+            Event::StepOfPlan(facts) => self.step_of_plan(facts),
             Event::Skipped(image) => self.skipped(image),
             Event::StoppedEarly { epoch, best_epoch, monitor } => {
                 let best = best_epoch.map_or("never a number".to_owned(), |best| format!("best in epoch {best}"));

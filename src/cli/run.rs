@@ -79,7 +79,7 @@ pub(crate) fn prepared<'a>(
     loader_threads: Option<u16>,
     json: bool,
 ) -> Result<(Launch<'a>, Progress), Failure> {
-    let device = device::open(loaded.spec.device)?;
+    let device = device::of_spec(&loaded.spec)?;
     let lines = if json { Lines::Hidden } else { Lines::Printed };
     let backbone = plan.network.layout.name.to_owned();
     let progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);

@@ -94,7 +94,7 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
 
 /// What the plan's frozen layers cost; their speed is measured on its device.
 fn cost(plan: &Plan, context: &Context) -> Result<Cost, Failure> {
-    let device = device::open(plan.spec.device)?;
+    let device = device::of_spec(&plan.spec)?;
     let cache = FeatureCache::of_spec(&plan.spec.cache, context.home.feature_cache_dir());
     let images: Vec<_> = plan.listings.iter().map(|(split, listing)| (*split, listing.images.len() as u64)).collect();
     let bill = bill::of(plan, &images, Resources::new(None), cache.as_ref());

@@ -63,6 +63,7 @@ impl<'a> Committer<'a> {
     pub async fn take(&mut self, event: Event) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {
         match event {
             Event::PhaseStarted { .. } | Event::Progress { .. } | Event::PhaseEnded | Event::Bill(_) => {}
+            Event::StepOfPlan(facts) => tracing::info!(?facts, "a step of the plan"),
             Event::Skipped(input) | Event::Shared(input) => {
                 self.skipped.push(input);
                 if self.skipped.len() >= SKIPPED_GROUP {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::models::dropout::DropoutAddress;
 use crate::models::freeze::Freeze;
@@ -13,6 +13,7 @@ use crate::models::operation::Operation;
 use crate::models::parameters::{Parameters, ParametersError};
 use crate::models::runner::{Runner, vector_unit};
 use crate::models::segment::{Norms, Segment};
+use crate::spec::schema::precision::PrefixPrecision;
 
 /// What a network is made of, without its tensors.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct NetworkPlan {
     pub freeze: Freeze,
     pub norms: Norms,
     pub head: HeadPlan,
+    /// Of the prefix where it does not run on the CPU, which has f32 alone.
+    pub prefix_precision: PrefixPrecision,
 }
 
 impl NetworkPlan {
@@ -49,7 +52,7 @@ enum Engine {
     /// On the CPU, through kernels of our own.
     Runner(Runner),
     /// On other devices, through burn's.
-    Nodes { segment: Segment, shapes: Vec<NodeShape> },
+    Nodes { segment: Segment, shapes: Vec<NodeShape>, precision: PrefixPrecision },
 }
 
 /// The nodes after the cut, and the head.
@@ -90,7 +93,10 @@ impl Prefix {
         let n_channels = plan.layout.channels_after(start);
         let engine = match *device == Device::flex() {
             true => Engine::Runner(Runner::new(&segment, &shapes, n_channels)),
-            false => Engine::Nodes { segment, shapes },
+            false => {
+                let precision = plan.prefix_precision;
+                Engine::Nodes { segment: segment.cast(dtype(precision)), shapes, precision }
+            }
         };
         Ok(Self { engine, hash: OnceLock::new() })
     }
@@ -105,7 +111,9 @@ impl Prefix {
     /// Shape: `[n, 3, h, w]` → `[n, c, h', w']`, see [`Layout::output_chw`].
     pub fn forward(&self, images: Tensor<4>) -> Tensor<4> {
         match &self.engine {
-            Engine::Nodes { segment, .. } => segment.forward(images),
+            Engine::Nodes { segment, precision, .. } => {
+                segment.forward(images.cast(dtype(*precision))).cast(DType::F32)
+            }
             Engine::Runner(runner) if runner.is_empty() => images,
             Engine::Runner(runner) => {
                 let ([n, c, h, w], device) = (images.dims(), images.device());
@@ -120,7 +128,7 @@ impl Prefix {
     pub fn kernel(&self) -> String {
         match &self.engine {
             Engine::Runner(_) => format!("cpu, {}", vector_unit()),
-            Engine::Nodes { .. } => "burn".to_owned(),
+            Engine::Nodes { precision, .. } => format!("burn, {}", precision.as_str()),
         }
     }
 
@@ -128,7 +136,7 @@ impl Prefix {
     pub fn tensors(&self) -> Vec<(String, TensorData)> {
         match &self.engine {
             Engine::Runner(runner) => runner.tensors(),
-            Engine::Nodes { segment, shapes } => segment.tensors(shapes).flat_map(|(_, tensors)| tensors).collect(),
+            Engine::Nodes { segment, shapes, .. } => segment.tensors(shapes).flat_map(|(_, tensors)| tensors).collect(),
         }
     }
 
@@ -151,6 +159,13 @@ impl Tail {
     /// Shape: the prefix's output → `[n, units]`.
     pub fn forward(&self, features: Tensor<4>, dropout: Option<DropoutAddress<'_>>) -> Tensor<2> {
         self.head.forward(self.nodes.forward(features), dropout)
+    }
+}
+
+fn dtype(precision: PrefixPrecision) -> DType {
+    match precision {
+        PrefixPrecision::F32 => DType::F32,
+        PrefixPrecision::Bf16 => DType::BF16,
     }
 }
 

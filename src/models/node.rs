@@ -156,28 +156,16 @@ fn norm(shape: &NormShape, parameters: &dyn Parameters, device: &Device) -> Resu
 
 /// Shape: `[n, n_in, h, w]` → `[n, n_out, h', w']`.
 fn convolved(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let is_pointwise = conv.kernel_size == [1, 1] && conv.stride == [1, 1] && conv.groups == 1;
-    match trained_convolution::convolved(conv, &input) {
-        Some(output) => output,
-        None if is_pointwise && input.device().is_autodiff() => as_product(conv, input),
-        None => conv.forward(input),
+    match (trained_convolution::convolved(conv, &input), &conv.bias) {
+        (Some(output), _) => output,
+        // burn's kernels for depthwise convolutions on a GPU are those without a bias.
+        (None, Some(bias)) if conv.groups > 1 => {
+            let conv = Conv2d { bias: None, ..conv.clone() };
+            let [n_out, ..] = conv.weight.dims();
+            conv.forward(input) + bias.val().reshape([1, n_out, 1, 1])
+        }
+        (None, _) => conv.forward(input),
     }
-}
-
-/// A pointwise convolution as one matrix product over all pixels of the batch.
-///
-/// burn's gradient of a convolution's kernel is itself a convolution with a kernel as large as the map, which here
-/// would be thousands of thin products; the gradients of a product are two products as large as itself.
-fn as_product(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let [n, n_in, h, w] = input.dims();
-    let [n_out, ..] = conv.weight.dims();
-    let pixels = input.permute([0, 2, 3, 1]).reshape([n * h * w, n_in]);
-    let kernel = conv.weight.val().reshape([n_out, n_in]).transpose();
-    let output = match &conv.bias {
-        Some(bias) => pixels.matmul(kernel) + bias.val().unsqueeze_dim(0),
-        None => pixels.matmul(kernel),
-    };
-    output.reshape([n, h, w, n_out]).permute([0, 3, 1, 2])
 }
 
 #[cfg(test)]
@@ -227,28 +215,6 @@ mod tests {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
             assert!((found - expected).abs() <= 1e-4 * expected.abs().max(1.0), "{found} {expected}");
-        }
-    }
-
-    /// burn's own convolution is the reference.
-    #[test]
-    fn a_pointwise_convolution_and_its_gradients_are_a_matrix_product() {
-        for bias in [false, true] {
-            let conv = conv(&shape(1, bias), &Varied, &Device::flex().autodiff()).unwrap();
-            let run = |forward: &dyn Fn(Tensor<4>) -> Tensor<4>| {
-                let input = input([2, 6, 3, 5]);
-                let output = forward(input.clone());
-                let gradients = (output.clone() * output.clone()).sum().backward();
-                let kernel = conv.weight.val().grad(&gradients).unwrap();
-                let bias = conv.bias.as_ref().map(|bias| values(bias.val().grad(&gradients).unwrap()));
-                let input = values(input.grad(&gradients).unwrap());
-                [values(output), input, values(kernel), bias.unwrap_or_default()]
-            };
-            let product = run(&|input| as_product(&conv, input));
-            let convolution = run(&|input| conv.forward(input));
-            for (product, convolution) in product.iter().zip(&convolution) {
-                close(product, convolution);
-            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where the numbers in a network come from.
 
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::run::draw::{Address, Draws, Purpose};
@@ -124,7 +124,11 @@ pub(crate) fn param<const D: usize>(
     parameters: &dyn Parameters,
     device: &Device,
 ) -> Result<Param<Tensor<D>>, ParametersError> {
-    Ok(Param::from_tensor(tensor(address, parameters, device)?))
+    let tensor = tensor(address, parameters, device)?;
+    let tensor = if device.is_autodiff() { tensor.require_grad() } else { tensor };
+    // Named after the tensor, so that an optimizer's state finds it in a network that is cut elsewhere.
+    let id = ParamId::from(xxhash_rust::xxh3::xxh3_64(address.name.as_bytes()));
+    Ok(Param::initialized(id, tensor))
 }
 
 /// A tensor with the values that `parameters` has for it.

@@ -1,7 +1,7 @@
 //! A stretch of a network that one tensor enters and one leaves.
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::models::layout::NodeShape;
 use crate::models::node::Node;
@@ -101,6 +101,11 @@ impl Segment {
         self
     }
 
+    /// With all of its tensors rounded to another kind of number.
+    pub fn cast(self, dtype: DType) -> Self {
+        self.map(&mut Cast(dtype))
+    }
+
     /// The tensors of each node by name, running statistics included.
     pub fn tensors<'a>(
         &'a self,
@@ -108,5 +113,13 @@ impl Segment {
     ) -> impl Iterator<Item = (&'a Operation, Vec<(String, TensorData)>)> {
         let nodes = self.nodes.iter().zip(shapes);
         nodes.map(|(node, shape)| (&shape.operation, node.tensors(&shape.operation)))
+    }
+}
+
+struct Cast(DType);
+
+impl ModuleMapper for Cast {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.cast(self.0))
     }
 }

@@ -63,6 +63,17 @@ pub struct ModelFacts {
     pub frozen_hash: String,
 }
 
+/// A step of a plan that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanStepFacts {
+    /// From 1.
+    pub step: usize,
+    pub n_steps: usize,
+    pub first_epoch: u32,
+    pub n_frozen_layers: u64,
+    pub n_trained_parameters: u64,
+}
+
 /// What the network's tensors were after the last epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainedFacts {
@@ -98,6 +109,8 @@ pub enum Event {
     PhaseEnded,
     Data(DataFacts),
     Model(ModelFacts),
+    /// A step of the plan, where it has several.
+    StepOfPlan(PlanStepFacts),
     /// The network's tensors before the first step.
     TensorsBefore(Moment),
     /// And after the last.

@@ -15,7 +15,17 @@ pub fn json_schema() -> Value {
     schema.insert("title".into(), "A spec of xp".into());
     let Value::Object(conditions) = input_keys() else { unreachable!("it is written as a map") };
     schema.ensure_object().extend(conditions);
+    epochs_or_plan(&mut schema);
     schema.to_value()
+}
+
+/// A plan's steps say how long the training is where `epochs` does not.
+fn epochs_or_plan(schema: &mut Schema) {
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|key| key != "epochs");
+    }
+    let neither = json!([{ "not": { "required": ["epochs"] } }, { "not": { "required": ["plan"] } }]);
+    schema.insert("not".into(), json!({ "allOf": neither }));
 }
 
 /// Which keys go with features and which with images.
@@ -139,6 +149,8 @@ mod tests {
         assert_eq!(at("/$defs/Data/properties/batch_size/maximum"), 65_536);
         assert_eq!(at("/properties/steps_per_epoch/minimum"), 1);
         assert_eq!(at("/properties/clip_global_norm/maximum"), 1e12);
-        assert_eq!(at("/required"), &serde_json::json!(["name", "data", "model", "epochs"]));
+        assert_eq!(at("/required"), &json!(["name", "data", "model"]));
+        let neither = json!([{ "not": { "required": ["epochs"] } }, { "not": { "required": ["plan"] } }]);
+        assert_eq!(at("/not/allOf"), &neither);
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     fn a_key_is_found_where_it_belongs() {
         let keys = Keys::default();
         assert_eq!(keys.homes("batch_size"), ["data"]);
-        assert_eq!(keys.homes("epochs"), [""]);
+        assert_eq!(keys.homes("epochs"), ["", "plan"]);
         assert_eq!(keys.homes("momentum"), ["optimizer.sgd", "optimizer.rmsprop"]);
         assert_eq!(keys.homes("units"), ["model.head.dense"]);
         assert_eq!(keys.homes("nothing"), [""; 0]);

@@ -6,6 +6,8 @@ pub mod data;
 pub mod model;
 pub mod monitor;
 pub mod optimizer;
+pub mod plan;
+pub mod precision;
 pub mod preprocess;
 pub mod schedule;
 pub mod source;
@@ -28,7 +30,9 @@ use crate::spec::schema::cache::Cache;
 use crate::spec::schema::data::Data;
 use crate::spec::schema::model::Model;
 use crate::spec::schema::monitor::Monitor;
-use crate::spec::schema::optimizer::Optimizer;
+use crate::spec::schema::optimizer::{LEARNING_RATES, Optimizer};
+use crate::spec::schema::plan::PlanStep;
+use crate::spec::schema::precision::Precision;
 use crate::spec::schema::preprocess::Preprocess;
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::sweep::Sweep;
@@ -69,6 +73,10 @@ pub struct Spec {
     #[serde(default)]
     #[garde(dive)]
     pub cache: Cache,
+    /// The numbers that parts of the network compute with.
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
+    #[garde(dive)]
+    pub precision: Precision,
     /// How weights move; Adam with a learning rate of 1e-3 when left out.
     #[serde(default)]
     #[garde(dive)]
@@ -77,8 +85,12 @@ pub struct Spec {
     /// begin with, such as `block5` or `blocks.6`, and `head`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[garde(length(max = 1000), custom(rates_in_range))]
-    #[schemars(schema_with = "rates")]
+    #[schemars(schema_with = "rates_schema")]
     pub learning_rates: BTreeMap<String, f64>,
+    /// Steps that unfreeze the network bit by bit, one after the other; the last goes on where `epochs` is more than theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[garde(length(max = 100), dive)]
+    pub plan: Vec<PlanStep>,
     /// How the learning rate changes from step to step.
     #[serde(default)]
     #[garde(dive)]
@@ -108,7 +120,7 @@ pub struct Spec {
     #[garde(inner(range(min = 1e-12, max = 1e12)))]
     #[schemars(range(min = 1e-12, max = 1e12))]
     pub clip_global_norm: Option<f64>,
-    /// Passes over the training images, or stretches of `steps_per_epoch` steps.
+    /// Passes over the training images, or stretches of `steps_per_epoch` steps; those of `plan` where it is left out.
     #[garde(range(min = 1, max = 1_000_000))]
     pub epochs: u32,
     /// Batches an epoch; the next epoch goes on where this one ended. All images once when left out.
@@ -327,17 +339,17 @@ pub fn is_plain_name(name: &str) -> bool {
 }
 
 fn rates_in_range(rates: &BTreeMap<String, f64>, _: &()) -> garde::Result {
-    let outside = rates.iter().find(|(_, rate)| !(1e-12..=1e3).contains(*rate));
+    let outside = rates.iter().find(|(_, rate)| !LEARNING_RATES.contains(rate));
     outside.map_or(Ok(()), |(name, rate)| Err(garde::Error::new(format!("{name}: {rate} is not within 1e-12 and 1e3"))))
 }
 
-fn rates(_: &mut SchemaGenerator) -> Schema {
+fn rates_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "additionalProperties": {
             "type": "number",
-            "minimum": 1e-12,
-            "maximum": 1e3,
+            "minimum": LEARNING_RATES.start(),
+            "maximum": LEARNING_RATES.end(),
             "description": "The size of this part's steps, before the schedule.",
         }
     })

@@ -27,7 +27,7 @@ pub fn of_split(plan: &Plan, split: Split, labels: &[u32]) -> Batching {
         Split::Train => Batching {
             batch_size: spec.data.batch_size,
             order: Order::Shuffled { seed: spec.seed },
-            last_single: if plan.network.trains_norms() { LastSingle::Joins } else { LastSingle::Stays },
+            last_single: if plan.trains_norms { LastSingle::Joins } else { LastSingle::Stays },
             steps_per_epoch: spec.steps_per_epoch,
             ..measured
         },

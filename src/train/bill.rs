@@ -11,7 +11,7 @@ use crate::train::device::TrainDevice;
 use crate::train::keeping;
 use crate::train::network;
 use crate::train::plan::Plan;
-use crate::train::step::Values;
+use crate::train::values::Values;
 
 /// The bill for so many images of each split.
 pub fn of(plan: &Plan, images: &[(Split, u64)], resources: Resources, cache: Option<&FeatureCache>) -> Bill {
@@ -30,8 +30,10 @@ pub fn of(plan: &Plan, images: &[(Split, u64)], resources: Resources, cache: Opt
     }
 }
 
-/// Images that are measured at once, and how long at least.
+/// Images that are measured at once on a CPU; on a GPU they are a batch.
 const N_IMAGES: usize = 8;
+
+/// How long is measured at least.
 const MEASURED_S: f64 = 1.0;
 
 /// Images a second that go through the frozen layers on a device; `None` where there are none.
@@ -41,8 +43,9 @@ pub fn images_per_s(plan: &Plan, device: &TrainDevice) -> Result<Option<f64>, Pa
     if frame.prefix.is_empty() {
         return Ok(None);
     }
-    let pixels = Values::made_up(N_IMAGES, plan.input_chw);
-    let pass = || drop(frame.features(pixels.clone(), plan.input_chw, N_IMAGES).into_data());
+    let n_images = if frame.is_tuned() { plan.spec.data.batch_size as usize } else { N_IMAGES };
+    let pixels = Values::made_up(n_images, plan.input_chw);
+    let pass = || drop(frame.features(pixels.clone(), plan.input_chw).into_data());
     // The first one fills caches and buffers.
     pass();
     let began = Instant::now();
@@ -51,5 +54,5 @@ pub fn images_per_s(plan: &Plan, device: &TrainDevice) -> Result<Option<f64>, Pa
         pass();
         n_passes += 1;
     }
-    Ok(Some((n_passes * N_IMAGES) as f64 / began.elapsed().as_secs_f64()))
+    Ok(Some((n_passes * n_images) as f64 / began.elapsed().as_secs_f64()))
 }

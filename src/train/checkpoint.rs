@@ -145,12 +145,19 @@ impl EpochWriter {
 pub struct PartWriter {
     writer: Arc<EpochWriter>,
     part: &'static str,
+    /// What the training goes on from, where that is not the file.
+    restored: Option<Vec<u8>>,
 }
 
 impl PartWriter {
     /// The writers of model, optimizer and learning-rate schedule.
     pub fn all(writer: &Arc<EpochWriter>) -> [Self; 3] {
-        PARTS.map(|part| Self { writer: Arc::clone(writer), part })
+        PARTS.map(|part| Self { writer: Arc::clone(writer), part, restored: None })
+    }
+
+    /// Restores these bytes in place of the file's.
+    pub fn restoring(self, bytes: Option<Vec<u8>>) -> Self {
+        Self { restored: bytes, ..self }
     }
 }
 
@@ -166,8 +173,11 @@ impl<R: Checkpoint> Checkpointer<R> for PartWriter {
     }
 
     fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
-        let bytes = read_part(&self.writer.run_dir, epoch as u32, self.part)
-            .map_err(|e| CheckpointerError::Unknown(e.to_string()))?;
+        let bytes = match &self.restored {
+            Some(bytes) => bytes.clone(),
+            None => read_part(&self.writer.run_dir, epoch as u32, self.part)
+                .map_err(|e| CheckpointerError::Unknown(e.to_string()))?,
+        };
         R::checkpoint_from_bytes(Bytes::from_bytes_vec(bytes)).map_err(CheckpointerError::Record)
     }
 }

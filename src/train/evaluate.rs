@@ -1,6 +1,7 @@
 //! Measuring a trained network on a split.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::store::ModuleRecord;
@@ -120,7 +121,7 @@ impl Evaluation<'_> {
         }
         checkpoint::verify_manifest(self.run_dir, self.checkpoint)?;
         let trainee = load(network.trainee, self.run_dir, self.checkpoint.epoch)?;
-        let Completion::Done(source) = reading.source(images, *split, trainee.frame())? else {
+        let Completion::Done(source) = reading.source(Arc::new(images), *split, trainee.frame())? else {
             return Ok(Completion::Stopped);
         };
         let n_images = source.len() as u64;

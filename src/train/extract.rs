@@ -28,7 +28,8 @@ use crate::train::extract::folder::{Folder, FolderError, MadeOf, Overwrite, Reco
 use crate::train::network;
 use crate::train::plan::Plan;
 use crate::train::splits::{Reading, data_facts};
-use crate::train::step::{Frame, Values};
+use crate::train::step::Frame;
+use crate::train::values::Values;
 use crate::train::{Completion, TrainError};
 
 /// Bytes that a layer's output may take for the images that go through the network at once.
@@ -126,12 +127,11 @@ impl Extraction<'_> {
         folder: &mut Folder,
         frame: &Frame,
         split: Split,
-        images: Images,
+        images: Arc<Images>,
     ) -> Result<Completion<u64>, ExtractError> {
         if folder.has(split)? {
             return Ok(Completion::Done(0));
         }
-        let images = Arc::new(images);
         let (n_images, batch_size) = (images.len() as u64, self.batch_size());
         let mut rows = folder.rows(split, n_images, self.shape(), u64::from(batch_size))?;
         let n_before = rows.n_done();
@@ -158,8 +158,10 @@ impl Extraction<'_> {
         for batch in loader.epoch(1, &self.stop) {
             let batch = batch?;
             let (values, chw) = Values::of(batch.bytes_nhwc, batch.shape);
-            let features = frame.features(values, chw, batch.labels.len());
-            let nhwc = features.permute([0, 2, 3, 1]).try_into_vec_as::<f32>()?;
+            let values = frame.of_one_size(values, self.batch_size() as usize, chw);
+            let features = frame.features(values, chw);
+            let mut nhwc = features.permute([0, 2, 3, 1]).try_into_vec_as::<f32>()?;
+            nhwc.truncate(batch.labels.len() * self.shape().n_values());
             if let Some(place) = nhwc.iter().position(|value| !value.is_finite()) {
                 let (row, index) = (place / self.shape().n_values(), place % self.shape().n_values());
                 let image = images.name(batch.samples[row] as usize).display().to_string();

@@ -20,7 +20,8 @@ use crate::run::stop::StopFlag;
 use crate::spec::schema::augment::Augment;
 use crate::spec::schema::cache::Precision;
 use crate::train::channel::Events;
-use crate::train::step::{Frame, Input, Values};
+use crate::train::step::{Frame, Input};
+use crate::train::values::Values;
 
 /// The features of the images of a split that are used, in their order, view after view.
 #[derive(Debug)]
@@ -299,8 +300,9 @@ impl Task<'_> {
         for batch in loader.epoch(view, self.stop) {
             let batch = batch?;
             let (values, image_chw) = Values::of(batch.bytes_nhwc, batch.shape);
-            let features = self.frame.features(values, image_chw, batch.labels.len()).try_into_vec_as::<f32>()?;
-            for row in features.chunks_exact(self.n_features()) {
+            let values = self.frame.of_one_size(values, self.batch_size as usize, image_chw);
+            let features = self.frame.features(values, image_chw).try_into_vec_as::<f32>()?;
+            for row in features.chunks_exact(self.n_features()).take(batch.labels.len()) {
                 take(n_done, row)?;
                 n_done += 1;
             }

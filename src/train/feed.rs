@@ -1,5 +1,6 @@
 //! Batches as burn-train wants them, from pixels or from features kept in memory.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,8 +12,10 @@ use burn::train::Interrupter;
 use crate::data::batching::{Batching, Section};
 use crate::data::loader::{Batch, Batches, Loader};
 use crate::run::stop::StopFlag;
+use crate::train::ahead::{Epoch, Maker};
 use crate::train::features::FeatureTable;
-use crate::train::step::{Input, Values};
+use crate::train::step::Input;
+use crate::train::values::Values;
 
 /// What the batches of a split are made from.
 #[derive(Debug)]
@@ -30,6 +33,10 @@ pub struct Source {
     pub accumulation: u32,
     /// A factor on the loss of each class' images.
     pub class_weights: Option<Vec<f32>>,
+    /// Where batches go; without autodiff.
+    pub device: Device,
+    /// Whether a smaller batch is filled up with rows that do not count.
+    pub is_padded: bool,
 }
 
 impl Source {
@@ -62,17 +69,7 @@ impl Source {
         };
         let lens = self.batching.sections(epoch).flat_map(|section| section.batches);
         let lens = lens.map(|batch| u64::from(self.batching.batch_len(batch)));
-        let n_items = self.batching.images_per_epoch(epoch) as usize;
-        Inputs {
-            source: self,
-            batches,
-            lens: Box::new(lens),
-            n_left_in_step: 0,
-            n_step_images: 0,
-            n_done: 0,
-            n_items,
-            stop: stop.clone(),
-        }
+        Inputs { source: self, batches, lens: Box::new(lens), n_left_in_step: 0, n_step_images: 0, stop: stop.clone() }
     }
 }
 
@@ -85,8 +82,6 @@ pub struct Inputs<'a> {
     /// Images of the current step that are to come.
     n_left_in_step: u64,
     n_step_images: u64,
-    n_done: usize,
-    n_items: usize,
     stop: StopFlag,
 }
 
@@ -96,7 +91,7 @@ enum InputBatches<'a> {
 }
 
 impl Inputs<'_> {
-    /// Says which step a batch is part of, and what its images weigh.
+    /// Says which step a batch is part of, and what its images weigh; brings it to its device.
     fn placed(&mut self, mut input: Input) -> Input {
         let n_images = input.labels.len();
         if self.n_left_in_step == 0 {
@@ -104,10 +99,13 @@ impl Inputs<'_> {
             self.n_left_in_step = self.n_step_images;
         }
         self.n_left_in_step -= n_images as u64;
-        self.n_done += n_images;
         input.n_step_images = self.n_step_images;
         let weights = self.source.class_weights.as_ref();
         input.weights = weights.map(|weights| input.labels.iter().map(|&label| weights[label as usize]).collect());
+        if self.source.is_padded {
+            input.values = input.values.padded(self.source.batching.batch_size as usize, input.chw);
+        }
+        input.values = input.values.uploaded(input.chw, &self.source.device);
         input
     }
 }
@@ -149,16 +147,11 @@ fn input(batch: Batch) -> Input {
     }
 }
 
-impl DataLoaderIterator<Input> for Inputs<'_> {
-    fn progress(&self) -> Progress {
-        Progress { items_processed: self.n_done, items_total: self.n_items, unit: Some("images".to_owned()) }
-    }
-}
-
 /// A source whose epochs burn-train starts one after another.
 #[derive(Clone)]
 pub struct Feed {
     source: Arc<Source>,
+    maker: Arc<Maker>,
     epoch: Arc<AtomicU32>,
     stop: StopFlag,
     interrupter: Interrupter,
@@ -166,23 +159,31 @@ pub struct Feed {
 
 impl Feed {
     /// `epoch` is the last one that was done before.
-    pub fn new(source: Arc<Source>, epoch: u32, stop: StopFlag, interrupter: Interrupter) -> Self {
-        Self { source, epoch: Arc::new(AtomicU32::new(epoch)), stop, interrupter }
+    ///
+    /// Errors: the thread that makes batches could not be started.
+    pub fn new(source: Arc<Source>, epoch: u32, stop: StopFlag, interrupter: Interrupter) -> io::Result<Self> {
+        let maker = Maker::new(Arc::clone(&source), stop.clone())?;
+        Ok(Self { source, maker: Arc::new(maker), epoch: Arc::new(AtomicU32::new(epoch)), stop, interrupter })
     }
 }
 
 impl DataLoader<Input> for Feed {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Input> + 'a> {
         let epoch = 1 + self.epoch.fetch_add(1, Ordering::SeqCst);
-        let inputs = self.source.epoch(epoch, &self.stop);
-        Box::new(Interruptible { inputs, stop: &self.stop, interrupter: &self.interrupter })
+        Box::new(Interruptible {
+            batches: self.maker.epoch(epoch),
+            n_done: 0,
+            n_items: self.source.batching.images_per_epoch(epoch) as usize,
+            stop: &self.stop,
+            interrupter: &self.interrupter,
+        })
     }
 
     fn num_items(&self) -> usize {
         self.source.len()
     }
 
-    /// Batches stay in host memory until their step.
+    /// Batches come on their device.
     fn to_device(&self, _: &Device) -> Arc<dyn DataLoader<Input>> {
         Arc::new(self.clone())
     }
@@ -194,7 +195,9 @@ impl DataLoader<Input> for Feed {
 
 /// Tells burn-train of a raised stop flag, which it then treats as a request and not as the end of the data.
 struct Interruptible<'a> {
-    inputs: Inputs<'a>,
+    batches: Epoch,
+    n_done: usize,
+    n_items: usize,
     stop: &'a StopFlag,
     interrupter: &'a Interrupter,
 }
@@ -203,9 +206,12 @@ impl Iterator for Interruptible<'_> {
     type Item = Result<Input, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let input = self.inputs.next();
+        let input = if self.stop.is_raised() { None } else { self.batches.next() };
         if self.stop.is_raised() {
             self.interrupter.stop(Some("asked to stop"));
+        }
+        if let Some(Ok(input)) = &input {
+            self.n_done += input.labels.len();
         }
         input
     }
@@ -213,6 +219,6 @@ impl Iterator for Interruptible<'_> {
 
 impl DataLoaderIterator<Input> for Interruptible<'_> {
     fn progress(&self) -> Progress {
-        self.inputs.progress()
+        Progress { items_processed: self.n_done, items_total: self.n_items, unit: Some("images".to_owned()) }
     }
 }

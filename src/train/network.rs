@@ -49,6 +49,27 @@ pub fn of_parameters(
     with_sources(plan, device, Sources { backbone: parameters, head: parameters })
 }
 
+/// A trained network with its cut where another step of its plan has it; every tensor is as it was.
+pub fn recut(from: &Plan, trainee: &Trainee, to: &Plan, device: &TrainDevice) -> Result<Trainee, ParametersError> {
+    let tensors = all_tensors(from, trainee)?.into_iter().map(|(address, values)| (address.name, values)).collect();
+    Ok(of_parameters(to, device, &Held { tensors })?.trainee)
+}
+
+/// A network's own tensors.
+struct Held {
+    tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Parameters for Held {
+    fn values(&self, address: &TensorAddress) -> Result<Vec<f32>, ParametersError> {
+        Ok(self.tensors[&address.name].clone())
+    }
+
+    fn hash(&self) -> String {
+        NO_WEIGHTS.to_owned()
+    }
+}
+
 /// Opens the weights that a plan begins with.
 pub fn with_parameters<T>(
     plan: &Plan,

@@ -1,5 +1,7 @@
 //! A spec held against its images' names and its backbone: everything that can be known before the first image is read.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::data::features::{FeatureFile, FeatureShape, FeaturesError};
@@ -18,6 +20,7 @@ use crate::spec::problem::{Problem, SpecError};
 use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::{BackboneName, BatchNormMode};
 use crate::spec::schema::monitor::Monitor;
+use crate::spec::schema::plan::StepRate;
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::source::ImageSource;
 use crate::spec::schema::weights::Weights;
@@ -48,12 +51,24 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Batches of the test split that are measured; all images when left out.
     pub test_steps: Option<u32>,
+    /// Whether any batch norm computes statistics of the batch, in the last step if not before.
+    pub trains_norms: bool,
 }
 
 impl Plan {
     /// Class names; the index is the label.
     pub fn classes(&self) -> &[String] {
         &self.listings[0].1.classes
+    }
+
+    /// As it is in an epoch, counted from 1: with the layers and rates of that step.
+    pub fn in_epoch(&self, epoch: u32) -> Cow<'_, Self> {
+        if self.spec.plan.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let spec = self.spec.in_epoch(epoch);
+        let freeze = frozen(&spec, &self.network.layout).expect("the layers of every step were checked");
+        Cow::Owned(Self { network: NetworkPlan { freeze, ..self.network.clone() }, spec, ..self.clone() })
     }
 
     /// Channels, height and width of the prefix's output.
@@ -106,8 +121,12 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let head = counted.and_then(|(n_classes, input_chw)| head_plan(spec, &layout, n_classes, input_chw, &mut problems));
     match (freeze, head, input_chw) {
         (Some(freeze), Some(head), Some(input_chw)) if problems.is_empty() => {
-            let network = NetworkPlan { layout, freeze, norms: norms(spec), head };
-            rate_groups::of(spec, &network).map_err(|problems| loaded.error(problems))?;
+            let network =
+                NetworkPlan { layout, freeze, norms: norms(spec), head, prefix_precision: spec.precision.prefix };
+            let problems = step_problems(spec, &network);
+            if !problems.is_empty() {
+                return Err(loaded.error(problems));
+            }
             let mut plan = assemble(spec, listings, network, input_chw, weights);
             plan.warnings.extend(unused);
             Ok(plan)
@@ -148,7 +167,8 @@ fn plan_for(
     let head = head_plan(&loaded.spec, &layout, n_classes, input_chw, &mut problems);
     match (frozen(&loaded.spec, &layout), head) {
         (Ok(freeze), Some(head)) if problems.is_empty() => {
-            Ok((NetworkPlan { layout, freeze, norms: norms(&loaded.spec), head }, input_chw))
+            let (norms, prefix_precision) = (norms(&loaded.spec), loaded.spec.precision.prefix);
+            Ok((NetworkPlan { layout, freeze, norms, head, prefix_precision }, input_chw))
         }
         (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout)])),
         (Ok(_), _) => Err(loaded.error(problems)),
@@ -205,7 +225,20 @@ fn assemble(
         )
     });
     let warnings = warnings.into_iter().collect();
-    Plan { spec, listings, network, input_chw, weights, preprocessing, filter, warnings, test_steps: None }
+    let last = frozen(&spec.in_epoch(u32::MAX), &network.layout);
+    let trains_norms = last.is_ok_and(|freeze| NetworkPlan { freeze, ..network.clone() }.trains_norms());
+    Plan {
+        spec,
+        listings,
+        network,
+        input_chw,
+        weights,
+        preprocessing,
+        filter,
+        warnings,
+        test_steps: None,
+        trains_norms,
+    }
 }
 
 /// The file that the spec's weights are in; whatever is wrong is added to `problems`.
@@ -260,10 +293,49 @@ fn layout(spec: &Spec, features: Option<FeatureShape>) -> Layout {
     }
 }
 
-/// What stays as it is of the backbone; the input of a head alone is no layer that could be frozen.
+/// What does not fit of the rates, and of the steps of a plan.
+fn step_problems(spec: &Spec, network: &NetworkPlan) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let starts = spec.step_starts();
+    let mut n_rows_before = u64::MAX;
+    for (i, start) in starts.iter().enumerate() {
+        let (step, in_step) = (spec.plan.get(i), spec.in_epoch(start + 1));
+        let key = format!("plan[{i}].frozen_layers");
+        let freeze = match frozen(&in_step, &network.layout) {
+            Ok(freeze) => freeze,
+            Err(error) => {
+                problems.push(Problem { key, ..freeze_problem(&error, &network.layout) });
+                continue;
+            }
+        };
+        if freeze.n_rows > n_rows_before {
+            let message = format!("freezes {} rows, and the step before {n_rows_before}", freeze.n_rows);
+            problems.push(Problem::new(&key, message, "the steps of a plan unfreeze; what has trained stays free"));
+        }
+        n_rows_before = freeze.n_rows;
+        let has_parts = matches!(step.and_then(|step| step.learning_rate.as_ref()), Some(StepRate::Parts(_)));
+        // Parts with a rate in all steps may be frozen in the first ones.
+        if has_parts || i + 1 == starts.len() {
+            let (_, found) = rate_groups::of(&in_step, &NetworkPlan { freeze, ..network.clone() });
+            let key = |problem: &Problem| match problem.key.strip_prefix("learning_rates.") {
+                Some(name) if has_parts => format!("plan[{i}].learning_rate.{name}"),
+                _ => problem.key.clone(),
+            };
+            problems.extend(found.into_iter().map(|problem| Problem { key: key(&problem), ..problem }));
+        }
+    }
+    let n_epochs: u64 = spec.plan.iter().map(|step| u64::from(step.epochs)).sum();
+    if n_epochs > u64::from(spec.epochs) {
+        let message = format!("the steps of the plan have {n_epochs} epochs, more than {}", spec.epochs);
+        problems.push(Problem::new("epochs", message, "leave `epochs` out, or let it be their sum or more"));
+    }
+    problems
+}
+
+/// What stays as it is of the backbone, in the first step of a plan; the input of a head alone is no layer that could be frozen.
 fn frozen(spec: &Spec, layout: &Layout) -> Result<Freeze, FreezeError> {
     match spec.model.backbone {
-        Some(_) => freeze(&spec.model.frozen_layers, layout),
+        Some(_) => freeze(&spec.in_epoch(1).model.frozen_layers, layout),
         None => Ok(Freeze::NONE),
     }
 }

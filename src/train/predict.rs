@@ -15,7 +15,8 @@ use crate::spec::schema::data::{Exif, Resize};
 use crate::train::TrainError;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
-use crate::train::step::{Frame, Trainee, Values};
+use crate::train::step::{Frame, Trainee};
+use crate::train::values::Values;
 use crate::train::{checkpoint, evaluate, network};
 use crate::weights::load::{FileParameters, LoadError};
 use crate::weights::locate::Located;
@@ -126,7 +127,7 @@ impl Predictor {
 
     /// What the head gives for an image of the network's size, before softmax or sigmoid.
     pub fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
-        let features = self.trainee.frame().features(Values::PixelsNhwc(pixels_hwc), chw, 1);
+        let features = self.trainee.frame().features(Values::PixelsNhwc(pixels_hwc), chw);
         let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
         logits.expect("logits are numbers")
     }

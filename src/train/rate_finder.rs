@@ -1,6 +1,8 @@
 //! A learning rate range test: the loss while the rate grows from step to step. Source: Smith 2017, section 3.3, with the
 //! smoothing, the end and the two suggestions of fastai 2's `lr_find`.
 
+use std::sync::Arc;
+
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::train::TrainStep;
 
@@ -81,7 +83,7 @@ pub fn find(
     let Completion::Done(images) = reading.images(Split::Train, listing, Some(trainee.frame()))? else {
         return Ok(Completion::Stopped);
     };
-    let Completion::Done(source) = reading.source(images, Split::Train, trainee.frame())? else {
+    let Completion::Done(source) = reading.source(Arc::new(images), Split::Train, trainee.frame())? else {
         return Ok(Completion::Stopped);
     };
     let mut optimizer = optimizer::from_spec(&plan.spec.optimizer);

@@ -27,8 +27,8 @@ enum Part {
     Nodes(Vec<usize>),
 }
 
-/// The groups that a spec asks for, wider ones first, or what is wrong with their names.
-pub fn of(spec: &Spec, NetworkPlan { layout, freeze, .. }: &NetworkPlan) -> Result<Vec<RateGroup>, Vec<Problem>> {
+/// The groups that a spec asks for, wider ones first, and what is wrong with the names of others.
+pub fn of(spec: &Spec, NetworkPlan { layout, freeze, .. }: &NetworkPlan) -> (Vec<RateGroup>, Vec<Problem>) {
     // A longer name is part of a shorter one that it begins with.
     let mut rates: Vec<(&String, &f64)> = spec.learning_rates.iter().collect();
     rates.sort_by_key(|(name, _)| name.len());
@@ -40,7 +40,7 @@ pub fn of(spec: &Spec, NetworkPlan { layout, freeze, .. }: &NetworkPlan) -> Resu
             Err((message, hint)) => problems.push(Problem::new(&format!("learning_rates.{name}"), message, hint)),
         }
     }
-    if problems.is_empty() { Ok(groups) } else { Err(problems) }
+    (groups, problems)
 }
 
 fn part(name: &str, layout: &Layout, freeze: &Freeze) -> Result<Part, (String, String)> {

@@ -1,15 +1,17 @@
 //! One training from its first image to its test: what is done, in which order.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use burn::module::Module;
 use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
 
 use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::{NamedTensors, count_parameters, hash};
 use crate::run::detail::RunDetail;
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, TrainedFacts};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, TrainedFacts};
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
@@ -31,7 +33,7 @@ use crate::train::plan::Plan;
 use crate::train::proof;
 use crate::train::rate_groups;
 use crate::train::schedule::StepSchedule;
-use crate::train::splits::{Reading, data_facts};
+use crate::train::splits::{Reading, Splits, data_facts};
 use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
 
@@ -80,12 +82,21 @@ impl Inputs {
     }
 }
 
-/// The sources of a training's batches.
+/// The sources of a stretch's batches.
 struct Sources {
     train: Arc<Source>,
     valid: Arc<Source>,
-    test: Option<Source>,
-    steps_per_epoch: u64,
+}
+
+/// Epochs that follow each other with the same layers frozen.
+struct Stretch<'a> {
+    plan: &'a Plan,
+    /// Epochs before it.
+    done: u32,
+    /// Its last epoch.
+    end: u32,
+    /// Whether the epoch before had other layers frozen, so that the network is not its checkpoint's.
+    is_handed_over: bool,
 }
 
 impl Session<'_> {
@@ -93,52 +104,63 @@ impl Session<'_> {
     ///
     /// A raised stop flag ends it after the step it is in.
     pub fn train(&self) -> Result<Completion<()>, TrainError> {
-        let network = network::build(self.plan, self.device)?;
+        let done = self.epochs_done();
+        let plan = self.plan.in_epoch(done + 1);
+        let network = network::build(&plan, self.device)?;
         self.refuse_other_weights(&network)?;
-        let Completion::Done(splits) = self.read_splits(network.trainee.frame())? else {
+        let Completion::Done(splits) = self.read_splits(&plan, network.trainee.frame())? else {
             return Ok(Completion::Stopped);
         };
-        let tensors = network::named_tensors(self.plan, &network.trainee);
-        self.events.send(Event::Model(self.model_facts(&network, &tensors)));
-        let before = self.moment(&network.trainee, &tensors)?;
-        drop(tensors);
+        let untrained = self.as_it_ends(&plan, network.trainee)?;
+        let tensors = network::named_tensors(&untrained.0, &untrained.1);
+        self.events.send(Event::Model(model_facts(&untrained.0, &network.weights_hash, &tensors)));
+        let before = self.moment(&untrained, &tensors)?;
+        drop((tensors, untrained));
         self.events.send(Event::TensorsBefore(before.clone()));
-        self.send_bill(&splits);
-        let Completion::Done(sources) = self.sources(splits, &network.trainee)? else { return Ok(Completion::Stopped) };
+        self.send_bill(&plan, &splits);
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
-        let Completion::Done(trained) = self.fit(network.trainee, &sources, &history)? else {
+        let Completion::Done((plan, trained)) = self.all_steps(&splits, &history)? else {
             return Ok(Completion::Stopped);
         };
-        let tensors = network::named_tensors(self.plan, &trained);
-        self.prove(&before, self.moment(&trained, &tensors)?)?;
+        let as_it_ends = self.as_it_ends(&plan, trained.clone())?;
+        let tensors = network::named_tensors(&as_it_ends.0, &as_it_ends.1);
+        self.prove(&before, self.moment(&as_it_ends, &tensors)?)?;
         self.events.send(Event::Trained(TrainedFacts {
             frozen_hash: hash(&tensors.frozen),
             trained_hash: hash(&tensors.trained),
         }));
-        drop(tensors);
-        self.test(trained, &sources, &history)
+        drop((tensors, as_it_ends));
+        self.test((plan, trained), &splits, &history)
     }
 
-    fn reading(&self) -> Reading<'_> {
-        Reading {
-            plan: self.plan,
-            resources: self.resources,
-            events: &self.events,
-            stop: &self.stop,
-            cache: self.cache.as_ref(),
+    /// A network cut as in the last step, whose frozen layers no step trains.
+    fn as_it_ends<'p>(&'p self, plan: &Plan, trainee: Trainee) -> Result<(Cow<'p, Plan>, Trainee), TrainError> {
+        let last = self.plan.in_epoch(u32::MAX);
+        let trainee = self.recut(plan, trainee, &last)?;
+        Ok((last, trainee))
+    }
+
+    fn recut(&self, from: &Plan, trainee: Trainee, to: &Plan) -> Result<Trainee, TrainError> {
+        if from.network.freeze == to.network.freeze {
+            return Ok(trainee);
         }
+        Ok(network::recut(from, &trainee, to, self.device)?)
     }
 
-    fn read_splits(&self, frame: &Frame) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
-        let Completion::Done(splits) = self.reading().all(Some(frame))? else { return Ok(Completion::Stopped) };
-        let facts = data_facts(self.plan, &splits);
+    fn reading<'p>(&'p self, plan: &'p Plan) -> Reading<'p> {
+        Reading { plan, resources: self.resources, events: &self.events, stop: &self.stop, cache: self.cache.as_ref() }
+    }
+
+    fn read_splits(&self, plan: &Plan, frame: &Frame) -> Result<Completion<Splits>, TrainError> {
+        let Completion::Done(splits) = self.reading(plan).all(Some(frame))? else { return Ok(Completion::Stopped) };
+        let facts = data_facts(plan, &splits);
         self.refuse_other_data(&facts)?;
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
     }
 
-    fn moment(&self, trainee: &Trainee, tensors: &NamedTensors) -> Result<Moment, TrainError> {
-        proof::moment(self.plan, trainee, tensors).map_err(|error| TrainError::Engine(error.to_string()))
+    fn moment(&self, (plan, trainee): &(Cow<'_, Plan>, Trainee), tensors: &NamedTensors) -> Result<Moment, TrainError> {
+        proof::moment(plan, trainee, tensors).map_err(|error| TrainError::Engine(error.to_string()))
     }
 
     /// Freezing is proved, not assumed. Where the run goes on, `before` is what it began with all the same: it is built
@@ -154,11 +176,10 @@ impl Session<'_> {
         }
     }
 
-    fn send_bill(&self, splits: &[(Split, Images)]) {
-        let n_used = |split, images: &Images| batches::of_split(self.plan, split, images.labels()).n_members();
+    fn send_bill(&self, plan: &Plan, splits: &Splits) {
+        let n_used = |split, images: &Images| batches::of_split(plan, split, images.labels()).n_members();
         let images: Vec<_> = splits.iter().map(|(split, images)| (*split, u64::from(n_used(*split, images)))).collect();
-        let bill = bill::of(self.plan, &images, self.resources, self.cache.as_ref());
-        self.events.send(Event::Bill(bill));
+        self.events.send(Event::Bill(bill::of(plan, &images, self.resources, self.cache.as_ref())));
     }
 
     /// Epochs on other images would not be epochs of the same run.
@@ -186,32 +207,69 @@ impl Session<'_> {
         self.resume.as_ref().map_or(0, |resume| resume.epoch)
     }
 
-    fn model_facts(&self, network: &Network, tensors: &NamedTensors) -> ModelFacts {
-        let count = count_parameters(&self.plan.network);
-        ModelFacts {
-            weights_hash: network.weights_hash.clone(),
-            n_parameters: count.total,
-            n_trained_parameters: count.trained,
-            n_frozen_layers: self.plan.network.freeze.n_rows,
-            cut: self.plan.cut().to_owned(),
-            frozen_hash: hash(&tensors.frozen),
+    /// Trains from where the run is to its last epoch, step after step of its plan; gives the last epoch's plan and network.
+    fn all_steps(
+        &self,
+        splits: &Splits,
+        history: &History,
+    ) -> Result<Completion<(Cow<'_, Plan>, Trainee)>, TrainError> {
+        let mut done = self.epochs_done();
+        if done > 0 {
+            checkpoint::verify(self.run_dir, done)?;
+        }
+        if done >= self.plan.spec.epochs || self.had_stopped_early(history) {
+            let plan = self.plan.in_epoch(done);
+            let trained = self.at_epoch(&plan, done)?;
+            return Ok(Completion::Done((plan, trained)));
+        }
+        let starts = self.plan.spec.step_starts();
+        loop {
+            let plan = self.plan.in_epoch(done + 1);
+            let step = self.plan.spec.step_of(done + 1);
+            let end = starts.get(step + 1).copied().unwrap_or(self.plan.spec.epochs);
+            if starts.len() > 1 {
+                self.events.send(Event::StepOfPlan(step_facts(&plan, step, &starts)));
+            }
+            // Where a step begins, the checkpoint is that of the step before.
+            let is_handed_over = done > 0 && done == starts[step];
+            let trainee = match is_handed_over {
+                true => {
+                    let before = self.plan.in_epoch(done);
+                    self.recut(&before, self.at_epoch(&before, done)?, &plan)?
+                }
+                false => network::build(&plan, self.device)?.trainee,
+            };
+            let Completion::Done(sources) = self.sources(&plan, splits, &trainee)? else {
+                return Ok(Completion::Stopped);
+            };
+            let stretch = Stretch { plan: &plan, done, end, is_handed_over };
+            let Completion::Done(trained) = self.fit(&stretch, trainee, &sources, history)? else {
+                return Ok(Completion::Stopped);
+            };
+            if end >= self.plan.spec.epochs || self.stops_early(history) {
+                return Ok(Completion::Done((plan, trained)));
+            }
+            done = end;
         }
     }
 
-    fn sources(&self, splits: Vec<(Split, Images)>, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
-        let (mut train, mut valid, mut test) = (None, None, None);
-        for (split, images) in splits {
-            let made = self.reading().source(images, split, trainee.frame())?;
-            let Completion::Done(made) = made else { return Ok(Completion::Stopped) };
-            match split {
-                Split::Train => train = Some(Arc::new(made)),
-                Split::Valid => valid = Some(Arc::new(made)),
-                Split::Test => test = Some(made),
-            }
+    /// The network of an epoch's checkpoint, whose plan is that of the epoch.
+    fn at_epoch(&self, plan: &Plan, epoch: u32) -> Result<Trainee, TrainError> {
+        evaluate::load(network::build(plan, self.device)?.trainee, self.run_dir, epoch)
+    }
+
+    fn sources(&self, plan: &Plan, splits: &Splits, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
+        let mut made = Vec::new();
+        for wanted in [Split::Train, Split::Valid] {
+            let images = splits.iter().find(|(split, _)| *split == wanted).map(|(_, images)| Arc::clone(images));
+            let images = images.expect("a plan has a train and a valid split");
+            let Completion::Done(source) = self.reading(plan).source(images, wanted, trainee.frame())? else {
+                return Ok(Completion::Stopped);
+            };
+            made.push(Arc::new(source));
         }
-        let (train, valid) = train.zip(valid).expect("a plan has a train and a valid split");
-        let steps_per_epoch = train.steps_per_epoch();
-        Ok(Completion::Done(Sources { train, valid, test, steps_per_epoch }))
+        let [train, valid] = <[Arc<Source>; 2]>::try_from(made).expect("two were made");
+        Ok(Completion::Done(Sources { train, valid }))
     }
 
     /// Whether the epoch before an interruption was the last, and only what follows the training is missing.
@@ -224,36 +282,41 @@ impl Session<'_> {
         stopping.is_some_and(|stopping| history::stops_early(&history.values(stopping.monitor.key()), stopping))
     }
 
-    /// Hands the training to burn-train.
-    fn fit(&self, trainee: Trainee, sources: &Sources, history: &History) -> Result<Completion<Trainee>, TrainError> {
-        let spec = &self.plan.spec;
-        let done = self.epochs_done();
-        let last = self.until_epoch.map_or(spec.epochs, |until| until.min(spec.epochs));
-        if done > 0 {
-            checkpoint::verify(self.run_dir, done)?;
-        }
-        if done >= spec.epochs || self.had_stopped_early(history) {
-            return Ok(Completion::Done(evaluate::load(trainee, self.run_dir, done)?));
-        }
+    /// Hands a stretch of epochs to burn-train.
+    fn fit(
+        &self,
+        stretch: &Stretch<'_>,
+        trainee: Trainee,
+        sources: &Sources,
+        history: &History,
+    ) -> Result<Completion<Trainee>, TrainError> {
+        let Stretch { plan, done, end, is_handed_over } = *stretch;
+        let spec = &plan.spec;
+        let steps_per_epoch = sources.train.steps_per_epoch();
+        let last = self.until_epoch.map_or(end, |until| until.min(end));
         if done >= last {
             return Ok(Completion::Stopped);
         }
         let interrupter = Interrupter::new();
         let feed = |source: &Arc<Source>| {
-            Arc::new(Feed::new(Arc::clone(source), done, self.stop.clone(), interrupter.clone()))
+            let feed = Feed::new(Arc::clone(source), done, self.stop.clone(), interrupter.clone());
+            feed.map(Arc::new).map_err(|error| TrainError::Engine(error.to_string()))
         };
-        let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), sources.steps_per_epoch);
+        let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), steps_per_epoch);
         let [model, optimizer, state] = PartWriter::all(&writer);
+        let handed_over = is_handed_over.then(|| trainee.clone().into_record().into_bytes()).transpose();
+        let handed_over = handed_over.map_err(|error| TrainError::Engine(error.to_string()))?;
+        let model = model.restoring(handed_over.map(|bytes| bytes.to_vec()));
         let guard = (spec.on_nan == OnNan::Stop).then(|| NanGuard::new(interrupter.clone()));
         let settings = RecorderSettings {
             log_every: spec.log_every,
             accumulation: spec.gradient_accumulation_steps,
-            step: u64::from(done) * sources.steps_per_epoch,
+            step: u64::from(done) * steps_per_epoch,
             guard: guard.clone(),
         };
         let recorder = Recorder::new(self.events.clone(), history.clone(), settings);
         let device = self.device.device.clone().autodiff();
-        let training = SupervisedTraining::new(self.run_dir, feed(&sources.train), feed(&sources.valid))
+        let training = SupervisedTraining::new(self.run_dir, feed(&sources.train)?, feed(&sources.valid)?)
             .num_epochs(last as usize)
             .with_application_logger(None)
             .with_metric_logger(recorder)
@@ -274,15 +337,15 @@ impl Session<'_> {
             }
             None => training,
         };
-        let schedule = |base| StepSchedule::new(spec, base, sources.steps_per_epoch, done, history.clone());
-        let groups = rate_groups::of(spec, &self.plan.network).expect("a plan's names were checked");
+        let schedule = |base| StepSchedule::new(spec, base, steps_per_epoch, done, history.clone());
+        let (groups, _) = rate_groups::of(spec, &plan.network);
         let schedule = rate_groups::scheduler(spec.optimizer.learning_rate(), &groups, schedule);
         let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), schedule);
         let result = training.launch(learner);
         if let Some(NotFinite { epoch, step, loss }) = guard.and_then(|guard| guard.found()) {
             return Err(TrainError::NotFinite { epoch, step, loss });
         }
-        let is_paused = last < spec.epochs && !self.stops_early(history);
+        let is_paused = last < end && !self.stops_early(history);
         match (result.error, result.interrupted) {
             (Some(error), _) => Err(TrainError::Engine(error.to_string())),
             (None, Some(_)) => Ok(Completion::Stopped),
@@ -292,20 +355,63 @@ impl Session<'_> {
     }
 
     /// Measures the test split, once, with the checkpoint that the monitored metric says is best.
-    fn test(&self, trained: Trainee, sources: &Sources, history: &History) -> Result<Completion<()>, TrainError> {
-        let Some(test) = &sources.test else { return Ok(Completion::Done(())) };
+    fn test(
+        &self,
+        (last_plan, trained): (Cow<'_, Plan>, Trainee),
+        splits: &Splits,
+        history: &History,
+    ) -> Result<Completion<()>, TrainError> {
+        let Some((_, images)) = splits.iter().find(|(split, _)| *split == Split::Test) else {
+            return Ok(Completion::Done(()));
+        };
         let monitor = self.plan.spec.checkpoint.monitor.key();
         // Where every value is NaN, the last epoch is as good as any.
         let last = || history.values(monitor).last().map_or(self.epochs_done(), |(epoch, _)| *epoch);
         let epoch = history.best_epoch(monitor).unwrap_or_else(last);
-        let trainee = evaluate::load(trained, self.run_dir, epoch)?;
+        let plan = self.plan.in_epoch(epoch);
+        let trainee = match plan.network.freeze == last_plan.network.freeze {
+            true => evaluate::load(trained, self.run_dir, epoch)?,
+            false => self.at_epoch(&plan, epoch)?,
+        };
+        let source = self.reading(&plan).source(Arc::clone(images), Split::Test, trainee.frame())?;
+        let Completion::Done(test) = source else { return Ok(Completion::Stopped) };
         let n_images = test.len() as u64;
         let measured = self.events.phase(Phase::Test, n_images, || {
-            evaluate::measure(&trainee, test, &self.stop, |n_done| self.events.progress(n_done))
+            evaluate::measure(&trainee, &test, &self.stop, |n_done| self.events.progress(n_done))
         })?;
         let Completion::Done(measured) = measured else { return Ok(Completion::Stopped) };
-        let step = u64::from(epoch) * sources.steps_per_epoch;
+        let step = u64::from(epoch) * steps_per_epoch(self.plan, splits);
         self.events.send(Event::Tested { points: measured.points(Split::Test, epoch, step) });
         Ok(Completion::Done(()))
+    }
+}
+
+/// The optimizer's steps in an epoch.
+fn steps_per_epoch(plan: &Plan, splits: &Splits) -> u64 {
+    let train = splits.iter().find(|(split, _)| *split == Split::Train);
+    let n_batches =
+        train.map_or(0, |(_, images)| batches::of_split(plan, Split::Train, images.labels()).batches_per_epoch());
+    n_batches.div_ceil(u64::from(plan.spec.gradient_accumulation_steps))
+}
+
+fn model_facts(plan: &Plan, weights_hash: &str, tensors: &NamedTensors) -> ModelFacts {
+    let count = count_parameters(&plan.network);
+    ModelFacts {
+        weights_hash: weights_hash.to_owned(),
+        n_parameters: count.total,
+        n_trained_parameters: count.trained,
+        n_frozen_layers: plan.network.freeze.n_rows,
+        cut: plan.cut().to_owned(),
+        frozen_hash: hash(&tensors.frozen),
+    }
+}
+
+fn step_facts(plan: &Plan, step: usize, starts: &[u32]) -> PlanStepFacts {
+    PlanStepFacts {
+        step: step + 1,
+        n_steps: starts.len(),
+        first_epoch: starts[step] + 1,
+        n_frozen_layers: plan.network.freeze.n_rows,
+        n_trained_parameters: count_parameters(&plan.network).trained,
     }
 }

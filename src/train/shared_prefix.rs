@@ -23,8 +23,8 @@ use crate::train::device::TrainDevice;
 use crate::train::features::FeatureError;
 use crate::train::plan::Plan;
 use crate::train::splits::read_settings;
-use crate::train::step::{self, Values};
 use crate::train::sweep_bill::network;
+use crate::train::values::{self, Values};
 use crate::train::{Completion, TrainError, batches, keeping, network as networks};
 
 /// What filling needs beside the plans.
@@ -219,7 +219,7 @@ impl Filling<'_> {
             let (Values::PixelsNhwc(pixels), chw) = Values::of(batch.bytes_nhwc, batch.shape) else {
                 unreachable!("features have no frozen part")
             };
-            let mut map = step::images(&deepest.preprocessing, &pixels, chw, n, &self.device.device);
+            let mut map = values::images(&deepest.preprocessing, pixels, chw, &self.device.device);
             for (stretch, tap) in stretches.iter().zip(taps.iter_mut()) {
                 map = stretch.prefix.forward(map);
                 let Some(Tap { rows, n_values, writer: Some(writer) }) = tap else { continue };

@@ -36,6 +36,9 @@ pub struct Reading<'a> {
     pub cache: Option<&'a FeatureCache>,
 }
 
+/// The images of every split.
+pub type Splits = Vec<(Split, Arc<Images>)>;
+
 /// How the images of every split are read.
 pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
     let data = &plan.spec.data;
@@ -52,7 +55,7 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
 }
 
 /// What the images of a plan turned out to be.
-pub fn data_facts(plan: &Plan, splits: &[(Split, Images)]) -> DataFacts {
+pub fn data_facts(plan: &Plan, splits: &[(Split, Arc<Images>)]) -> DataFacts {
     let facts = splits.iter().map(|(split, images)| SplitFacts {
         split: *split,
         n_images: images.len() as u64,
@@ -63,11 +66,11 @@ pub fn data_facts(plan: &Plan, splits: &[(Split, Images)]) -> DataFacts {
 
 impl Reading<'_> {
     /// Reads every split of the plan, and refuses those that share images.
-    pub fn all(&self, frame: Option<&Frame>) -> Result<Completion<Vec<(Split, Images)>>, TrainError> {
+    pub fn all(&self, frame: Option<&Frame>) -> Result<Completion<Splits>, TrainError> {
         let mut splits = Vec::new();
         for (split, listing) in &self.plan.listings {
             match self.images(*split, listing, frame)? {
-                Completion::Done(images) => splits.push((*split, images)),
+                Completion::Done(images) => splits.push((*split, Arc::new(images))),
                 Completion::Stopped => return Ok(Completion::Stopped),
             }
         }
@@ -152,8 +155,8 @@ impl Reading<'_> {
     }
 
     /// Refuses splits that share images unless the spec accepts it; the record names every pair.
-    fn keep_apart(&self, splits: &[(Split, Images)]) -> Result<(), TrainError> {
-        let found = duplicates::find(splits.iter().map(|(_, images)| images));
+    fn keep_apart(&self, splits: &[(Split, Arc<Images>)]) -> Result<(), TrainError> {
+        let found = duplicates::find(splits.iter().map(|(_, images)| &**images));
         for (split, n) in found.repeated {
             let text = format!("{n} of the {split} images are copies of other {split} images, byte for byte");
             self.events.send(Event::Warning(text));
@@ -177,18 +180,24 @@ impl Reading<'_> {
     }
 
     /// Runs the frozen prefix once for each image where that is worth it; else feeds pixels.
-    pub fn source(&self, images: Images, split: Split, frame: &Frame) -> Result<Completion<Source>, TrainError> {
+    pub fn source(&self, images: Arc<Images>, split: Split, frame: &Frame) -> Result<Completion<Source>, TrainError> {
         let spec = &self.plan.spec;
         let class_weights = spec.class_weights.as_ref().filter(|_| split == Split::Train);
         let class_weights =
             class_weights.map(|weights| class_weights::by_class(weights, images.classes(), images.labels()));
         let source = |origin, batching| {
             let accumulation = if split == Split::Train { spec.gradient_accumulation_steps } else { 1 };
-            Ok(Completion::Done(Source { origin, batching, accumulation, class_weights: class_weights.clone() }))
+            Ok(Completion::Done(Source {
+                origin,
+                batching,
+                accumulation,
+                class_weights: class_weights.clone(),
+                device: frame.device.clone(),
+                is_padded: frame.is_tuned() && !(split == Split::Train && self.plan.network.trains_norms()),
+            }))
         };
         let batching = batches::of_split(self.plan, split, images.labels());
         let augment = keeping::augment_of(spec, split);
-        let images = Arc::new(images);
         match self.table(&images, split, &batching, frame) {
             Ok(Some(table)) => source(Origin::Features(table), batches::of_table(batching)),
             Ok(None) => {

@@ -8,8 +8,6 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use crate::data::features::nchw_from_nhwc;
-use crate::data::images::SampleShape;
 use crate::models::classifier::{Prefix, Tail};
 use crate::models::dropout::DropoutAddress;
 use crate::run::metric::Measure;
@@ -17,11 +15,13 @@ use crate::spec::schema::Loss;
 use crate::train::clip;
 use crate::train::loss;
 use crate::train::metric::BatchStats;
+use crate::train::values::{self, Values};
 use crate::weights::preprocessing::PixelTransform;
 
 /// A batch in host memory.
 #[derive(Clone, Debug)]
 pub struct Input {
+    /// Rows of the images, and after them any number of rows that do not count.
     pub values: Values,
     /// Channels, height and width of one image's values.
     pub chw: [usize; 3],
@@ -34,36 +34,6 @@ pub struct Input {
     pub n_step_images: u64,
     /// A factor on each image's loss; `None` for 1.
     pub weights: Option<Vec<f32>>,
-}
-
-/// What a batch holds of its images.
-#[derive(Clone, Debug)]
-pub enum Values {
-    /// Bytes `[n, h, w, 3]`.
-    PixelsNhwc(Vec<u8>),
-    /// The prefix's output `[n, c, h, w]`.
-    Features(Vec<f32>),
-}
-
-impl Values {
-    /// Pixels of images that look like nothing, always the same.
-    pub fn made_up(n_images: usize, image_chw: [usize; 3]) -> Self {
-        let n_bytes = n_images * image_chw.iter().product::<usize>();
-        Self::PixelsNhwc((0..n_bytes).map(|i| (i * 7 % 251) as u8).collect())
-    }
-
-    /// A batch's bytes as a network takes them, with channels, height and width of one image's.
-    pub fn of(bytes_nhwc: Vec<u8>, shape: SampleShape) -> (Self, [usize; 3]) {
-        match shape {
-            SampleShape::Pixels { height, width } => {
-                (Self::PixelsNhwc(bytes_nhwc), [3, height as usize, width as usize])
-            }
-            SampleShape::Features(shape) => {
-                let chw = [shape.channels, shape.height, shape.width].map(|side| side as usize);
-                (Self::Features(nchw_from_nhwc(&bytes_nhwc, shape)), chw)
-            }
-        }
-    }
 }
 
 /// All of a step that does not train.
@@ -82,19 +52,32 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The prefix's output on the plain device.
+    /// The prefix's output on the plain device, a row for each of the values'.
     ///
     /// Shape: `[n, c, h, w]`.
-    pub fn features(&self, values: Values, chw: [usize; 3], n: usize) -> Tensor<4> {
+    pub fn features(&self, values: Values, chw: [usize; 3]) -> Tensor<4> {
         match values {
             Values::Features(values) => {
                 let [c, h, w] = chw;
+                let n = values.len() / (c * h * w);
                 Tensor::from_data(TensorData::new(values, [n, c, h, w]), &self.device)
             }
             Values::PixelsNhwc(pixels) => {
-                self.prefix.forward(images(&self.preprocessing, &pixels, chw, n, &self.device))
+                self.prefix.forward(values::images(&self.preprocessing, pixels, chw, &self.device))
             }
+            Values::DevicePixels(pixels) => self.prefix.forward(values::planes(&self.preprocessing, pixels)),
+            Values::DeviceFeatures(features) => features,
         }
+    }
+
+    /// Whether kernels are tuned to a batch's size, so that one of another size costs more than rows that do not count.
+    pub fn is_tuned(&self) -> bool {
+        self.device != Device::flex()
+    }
+
+    /// Where kernels are tuned, with rows that do not count up to `n_rows`.
+    pub fn of_one_size(&self, values: Values, n_rows: usize, chw: [usize; 3]) -> Values {
+        if self.is_tuned() { values.padded(n_rows, chw) } else { values }
     }
 
     fn stats(&self, logits: &Tensor<2>, labels: &[u32], weights: Option<Vec<f32>>) -> BatchStats {
@@ -109,25 +92,6 @@ impl Frame {
         };
         BatchStats { values: self.measures.iter().map(|measure| (*measure, values(measure))).collect() }
     }
-}
-
-/// Preprocessed images.
-///
-/// Shape: bytes `[n, h, w, 3]` → `[n, 3, h, w]`.
-pub fn images(
-    preprocessing: &PixelTransform,
-    pixels_nhwc: &[u8],
-    [_, h, w]: [usize; 3],
-    n: usize,
-    device: &Device,
-) -> Tensor<4> {
-    let n_pixels = h * w;
-    let mut values = vec![0.0_f32; pixels_nhwc.len()];
-    let images = values.chunks_exact_mut(3 * n_pixels).zip(pixels_nhwc.chunks_exact(3 * n_pixels));
-    for (image_chw, image_hwc) in images {
-        preprocessing.planes_from_pixels(image_hwc, image_chw);
-    }
-    Tensor::from_data(TensorData::new(values, [n, 3, h, w]), device)
 }
 
 /// The part of the network that trains, with all it needs to take a step.
@@ -153,9 +117,13 @@ impl TrainStep for Trainee {
     type Output = BatchStats;
 
     fn step(&self, input: Input) -> TrainOutput<BatchStats> {
-        let features = self.frame.features(input.values, input.chw, input.labels.len());
-        let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.pass, samples: &input.samples };
-        let logits = self.tail.forward(features.autodiff(), Some(dropout));
+        let n = input.labels.len();
+        let features = self.frame.features(input.values, input.chw);
+        // Rows after the images have masks too, and no part in what follows.
+        let mut samples = input.samples;
+        samples.resize(features.dims()[0], 0);
+        let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.pass, samples: &samples };
+        let logits = first(self.tail.forward(features.autodiff(), Some(dropout)), n);
         let stats = self.frame.stats(&logits, &input.labels, input.weights);
         // The gradients of a step's batches are added up, so together they are those of the mean over its images.
         let share = stats.of(Measure::Loss).clone().sum().div_scalar(input.n_step_images as f64);
@@ -177,9 +145,14 @@ impl InferenceStep for Trainee {
     type Output = BatchStats;
 
     fn step(&self, input: Input) -> BatchStats {
-        let features = self.frame.features(input.values, input.chw, input.labels.len());
-        self.frame.stats(&self.tail.forward(features, None), &input.labels, None)
+        let logits = self.tail.forward(self.frame.features(input.values, input.chw), None);
+        self.frame.stats(&first(logits, input.labels.len()), &input.labels, None)
     }
+}
+
+/// The first `n` rows.
+fn first(logits: Tensor<2>, n: usize) -> Tensor<2> {
+    if logits.dims()[0] == n { logits } else { logits.narrow(0, 0, n) }
 }
 
 #[cfg(test)]

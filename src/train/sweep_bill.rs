@@ -60,6 +60,7 @@ pub fn network(plan: &Plan) -> String {
         spec.data,
         spec.augment,
         spec.cache.precision,
+        spec.precision,
     ])
     .to_string()
 }

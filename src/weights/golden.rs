@@ -7,6 +7,7 @@ use crate::models::classifier::{NetworkPlan, Prefix, Sources, Tail};
 use crate::models::freeze::freeze;
 use crate::models::segment::Norms;
 use crate::models::top;
+use crate::spec::schema::precision::PrefixPrecision;
 use crate::spec::short_forms::FrozenLayers;
 use crate::weights::load::{FileParameters, LoadError};
 use crate::weights::locate::Located;
@@ -19,7 +20,7 @@ impl Source {
         let size = self.preprocessing.image_size as usize;
         let head = top::imagenet(self.backbone, layout.output_chw(layout.nodes.len(), size, size));
         let freeze = freeze(&FrozenLayers::All, &layout).expect("every backbone can be frozen whole");
-        NetworkPlan { head, layout, freeze, norms: Norms::Frozen }
+        NetworkPlan { head, layout, freeze, norms: Norms::Frozen, prefix_precision: PrefixPrecision::F32 }
     }
 }
 

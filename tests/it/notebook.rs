@@ -20,9 +20,11 @@ use xp::spec::json_schema::json_schema;
 use xp::spec::schema::Loss;
 use xp::spec::schema::model::{Activation, Dense, HeadLayer};
 use xp::spec::schema::optimizer::{Optimizer, RmsProp, Sgd};
+use xp::spec::schema::precision::PrefixPrecision;
 use xp::spec::short_forms::FrozenLayers;
 use xp::train::optimizer;
-use xp::train::step::{Frame, Input, Trainee, Values};
+use xp::train::step::{Frame, Input, Trainee};
+use xp::train::values::Values;
 use xp::weights::preprocessing::PixelTransform;
 
 use crate::support::{Place, golden, write_image};
@@ -36,8 +38,13 @@ fn layers() -> [HeadLayer; 3] {
 
 fn trainee(layout: Layout, frozen: &FrozenLayers, output_chw: [usize; 3]) -> Trainee {
     let freeze = freeze(frozen, &layout).unwrap();
-    let plan =
-        NetworkPlan { layout, freeze, norms: Norms::Frozen, head: head::plan(&layers(), 2, output_chw).unwrap() };
+    let plan = NetworkPlan {
+        layout,
+        freeze,
+        norms: Norms::Frozen,
+        prefix_precision: PrefixPrecision::F32,
+        head: head::plan(&layers(), 2, output_chw).unwrap(),
+    };
     let (device, sources) = (Device::flex(), Sources { backbone: &FixtureParameters, head: &FixtureParameters });
     let frame = Frame {
         prefix: Prefix::new(&plan, sources, &device).unwrap(),
@@ -139,7 +146,7 @@ fn vgg16_with_fifteen_frozen_layers_trains_as_in_keras() {
     let frozen = new();
     let maps: Vec<Vec<f32>> = (0..8)
         .map(|n| {
-            let map = frozen.frame().features(Values::PixelsNhwc(image(n)), [3, SIDE, SIDE], 1);
+            let map = frozen.frame().features(Values::PixelsNhwc(image(n)), [3, SIDE, SIDE]);
             map.try_into_vec_as().unwrap()
         })
         .collect();

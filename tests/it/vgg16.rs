@@ -9,6 +9,7 @@ use xp::models::parameters::{Parameters, ParametersError, Role, TensorAddress};
 use xp::models::segment::Norms;
 use xp::models::vgg::VGG16;
 use xp::spec::schema::model::{Activation, Dense, HeadLayer};
+use xp::spec::schema::precision::PrefixPrecision;
 use xp::spec::short_forms::FrozenLayers;
 
 use crate::support::golden::{agrees, drawn, gradients_agree};
@@ -39,7 +40,13 @@ fn plan(frozen: &FrozenLayers, height: usize, width: usize) -> NetworkPlan {
     let layers =
         [HeadLayer::Flatten, dense(256, Activation::Relu), HeadLayer::Dropout(0.5), dense(1, Activation::Sigmoid)];
     let head = head::plan(&layers, 2, layout.output_chw(layout.nodes.len(), height, width)).unwrap();
-    NetworkPlan { freeze: freeze(frozen, &layout).unwrap(), layout, norms: Norms::Frozen, head }
+    NetworkPlan {
+        freeze: freeze(frozen, &layout).unwrap(),
+        layout,
+        norms: Norms::Frozen,
+        prefix_precision: PrefixPrecision::F32,
+        head,
+    }
 }
 
 const SOURCES: Sources<'_> = Sources { backbone: &FixtureParameters, head: &FixtureParameters };

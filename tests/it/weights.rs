@@ -14,6 +14,7 @@ use xp::models::segment::Norms;
 use xp::models::top;
 use xp::models::vgg::{VGG_TINY, VGG11};
 use xp::spec::schema::model::BackboneName;
+use xp::spec::schema::precision::PrefixPrecision;
 use xp::spec::short_forms::FrozenLayers;
 use xp::weights::format::{self, Kind};
 use xp::weights::load::{FileParameters, LoadError};
@@ -55,7 +56,13 @@ fn opened(folder: &tempfile::TempDir, name: &str) -> FileParameters {
 fn plan(image_size: usize) -> NetworkPlan {
     let layout = VGG_TINY.layout();
     let head = top::imagenet(BackboneName::VggTiny, layout.output_chw(layout.nodes.len(), image_size, image_size));
-    NetworkPlan { freeze: freeze(&FrozenLayers::All, &layout).unwrap(), layout, norms: Norms::Frozen, head }
+    NetworkPlan {
+        freeze: freeze(&FrozenLayers::All, &layout).unwrap(),
+        layout,
+        norms: Norms::Frozen,
+        prefix_precision: PrefixPrecision::F32,
+        head,
+    }
 }
 
 /// What the fixture's script drew.

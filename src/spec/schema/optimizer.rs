@@ -1,8 +1,13 @@
 //! `optimizer`: the formulas by which weights move.
 
+use std::ops::RangeInclusive;
+
 use garde::Validate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// The rates that there may be.
+pub const LEARNING_RATES: RangeInclusive<f64> = 1e-12..=1e3;
 
 /// The optimizer, by Keras' formulas.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -42,6 +47,18 @@ impl Optimizer {
             Self::Adamw(adamw) => adamw.learning_rate,
             Self::Rmsprop(rmsprop) => rmsprop.learning_rate,
         }
+    }
+
+    /// The same with another rate.
+    pub fn with_learning_rate(mut self, rate: f64) -> Self {
+        let learning_rate = match &mut self {
+            Self::Sgd(sgd) => &mut sgd.learning_rate,
+            Self::Adam(adam) => &mut adam.learning_rate,
+            Self::Adamw(adamw) => &mut adamw.learning_rate,
+            Self::Rmsprop(rmsprop) => &mut rmsprop.learning_rate,
+        };
+        *learning_rate = rate;
+        self
     }
 }
 

@@ -11,6 +11,7 @@ use crate::models::parameters::{Parameters, ParametersError, Role, TensorAddress
 use crate::models::segment::Norms;
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
 use crate::spec::schema::optimizer::{Adam, Optimizer, Sgd};
+use crate::spec::schema::precision::PrefixPrecision;
 use crate::train::optimizer;
 
 /// The golden file's formulas: tests/fixtures/make_training_golden.py.
@@ -44,6 +45,7 @@ fn trainee(case: &Value, n_features: usize, n_classes: usize) -> (Trainee, Netwo
         layout: Layout::input_only(n_features),
         freeze: Freeze::NONE,
         norms: Norms::Frozen,
+        prefix_precision: PrefixPrecision::F32,
         head: head::plan(&layers, n_classes, [n_features, 1, 1]).unwrap(),
     };
     let device = Device::flex();
@@ -133,4 +135,28 @@ fn twenty_steps_agree_with_keras() {
             close(&values(found), &case[what], &format!("{name}: {what}"));
         }
     }
+}
+
+/// Rows that only fill a batch up have no part in the losses and in the gradients.
+#[test]
+fn a_padded_batch_trains_as_its_images_alone_do() {
+    let golden: Value = serde_json::from_str(include_str!("../../../tests/fixtures/training_golden.json")).unwrap();
+    let case = &golden["cases"][0];
+    let size = |key: &str| golden[key].as_u64().unwrap() as usize;
+    let (trainee, _) = trainee(case, size("n_features"), size("n_classes"));
+    let alone = input(&golden, case, 0, 1);
+    let n_rows = alone.labels.len() + 3;
+    let padded = Input { values: alone.values.clone().padded(n_rows, alone.chw), ..alone.clone() };
+    let outcome = |input: Input| {
+        let output = TrainStep::step(&trainee, input);
+        let mut moves = optimizer::from_spec(&optimizer(case));
+        let moved = trainee.clone().optimize(&mut moves, 0.1.into(), output.grads);
+        let losses: Vec<f32> = output.item.of(Measure::Loss).clone().try_into_vec_as().unwrap();
+        let features = Tensor::<4>::ones([1, size("n_features"), 1, 1], &Device::flex());
+        let logits: Vec<f32> = moved.valid().tail.forward(features, None).try_into_vec_as().unwrap();
+        (losses, logits)
+    };
+    let (alone, padded) = (outcome(alone), outcome(padded));
+    assert!(!alone.0.is_empty());
+    assert_eq!(alone, padded);
 }

@@ -142,7 +142,7 @@ impl Lab {
     /// Trains, whatever comes of it.
     fn tried(&self, sets: &[&str]) -> Result<Outcome, String> {
         let plan = self.planned(sets)?;
-        let device = device::open(plan.spec.device).map_err(|error| error.to_string())?;
+        let device = device::of_spec(&plan.spec).map_err(|error| error.to_string())?;
         let run_dir = tempfile::tempdir().unwrap();
         let (sender, receiver) = sync_channel(100_000);
         let session = Session {

@@ -10,6 +10,10 @@ pub const CASES: &[Case] = &[
     Case { keys: &["name"], shows: the_experiment_has_the_name },
     Case { keys: &["seed"], shows: the_seed_draws_the_head },
     Case { keys: &["device"], shows: the_device_is_the_one_asked_for },
+    Case {
+        keys: &["precision", "precision.prefix", "precision.prefix=f32", "precision.prefix=bf16"],
+        shows: bf16_is_for_a_gpu,
+    },
     Case { keys: &["loss", "loss=cross_entropy", "loss=binary_cross_entropy"], shows: the_loss_is_checked },
     Case { keys: &["label_smoothing"], shows: smoothing_holds_the_loss_up },
     Case { keys: &["class_weights", "class_weights=balanced", "class_weights.*"], shows: weights_count_classes },
@@ -80,6 +84,12 @@ fn the_device_is_the_one_asked_for() {
     assert!(!run(&["device=cpu"]).events.is_empty());
     // With CUDA built in there may still be no card with such a number.
     assert!(colours().refused(&["device=cuda:7"]).contains("cuda:7 asked for"));
+}
+
+/// What it does there is measured by benches/gpu.
+fn bf16_is_for_a_gpu() {
+    assert_same(&losses(&["precision.prefix=f32"]), &losses(&[]));
+    assert!(colours().refused(&["precision={ prefix: bf16 }"]).contains("needs a GPU"));
 }
 
 fn the_loss_is_checked() {

@@ -20,7 +20,7 @@ use crate::spec::problem::{Problem, SpecError};
 use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::{BackboneName, BatchNormMode};
 use crate::spec::schema::monitor::Monitor;
-use crate::spec::schema::plan::StepRate;
+use crate::spec::schema::plan::{PlanStep, StepRate};
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::source::ImageSource;
 use crate::spec::schema::weights::Weights;
@@ -113,7 +113,8 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let layout = layout(spec, shape);
     problems.extend(backbone_problems(spec, &layout));
     let unused = weights.as_ref().and_then(|weights| unused_tensors(spec, weights, &layout, &mut problems));
-    let freeze = frozen(spec, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout))).ok();
+    let freeze =
+        frozen(spec, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout, freeze_key(spec, 0)))).ok();
     let input_chw = train.and_then(|_| input_chw(spec, shape));
     // Without an image and without a layer there is nothing to count.
     let countable = loaded.in_range("data.image_size") && loaded.in_range("model.head");
@@ -170,7 +171,7 @@ fn plan_for(
             let (norms, prefix_precision) = (norms(&loaded.spec), loaded.spec.precision.prefix);
             Ok((NetworkPlan { layout, freeze, norms, head, prefix_precision }, input_chw))
         }
-        (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout)])),
+        (Err(error), _) => Err(loaded.error(vec![freeze_problem(&error, &layout, freeze_key(&loaded.spec, 0))])),
         (Ok(_), _) => Err(loaded.error(problems)),
     }
 }
@@ -300,11 +301,11 @@ fn step_problems(spec: &Spec, network: &NetworkPlan) -> Vec<Problem> {
     let mut n_rows_before = u64::MAX;
     for (i, start) in starts.iter().enumerate() {
         let (step, in_step) = (spec.plan.get(i), spec.in_epoch(start + 1));
-        let key = format!("plan[{i}].frozen_layers");
+        let key = freeze_key(spec, i);
         let freeze = match frozen(&in_step, &network.layout) {
             Ok(freeze) => freeze,
             Err(error) => {
-                problems.push(Problem { key, ..freeze_problem(&error, &network.layout) });
+                problems.push(freeze_problem(&error, &network.layout, key));
                 continue;
             }
         };
@@ -452,7 +453,15 @@ fn loss_problem(fitting: Loss) -> Problem {
     Problem::new("loss", "does not fit the head", format!("this head needs `loss: {name}`, which is also the default"))
 }
 
-fn freeze_problem(error: &FreezeError, layout: &Layout) -> Problem {
+/// Where the frozen layers of a plan's step are written.
+fn freeze_key(spec: &Spec, step: usize) -> String {
+    match spec.plan.get(step) {
+        Some(PlanStep { frozen_layers: Some(_), .. }) => format!("plan[{step}].frozen_layers"),
+        _ => "model.frozen_layers".to_owned(),
+    }
+}
+
+fn freeze_problem(error: &FreezeError, layout: &Layout, key: String) -> Problem {
     let hint = match error {
         FreezeError::UnknownRow { name, .. } => match closest_row(layout, name) {
             Some(row) => format!("did you mean {row:?}? `xp summary {}` lists the rows", layout.name),
@@ -460,7 +469,7 @@ fn freeze_problem(error: &FreezeError, layout: &Layout) -> Problem {
         },
         _ => format!("`xp summary {}` lists its rows and stages", layout.name),
     };
-    Problem::new("model.frozen_layers", error.to_string(), hint)
+    Problem::new(&key, error.to_string(), hint)
 }
 
 /// A row that the given name is part of.

@@ -230,19 +230,17 @@ impl Session<'_> {
             if starts.len() > 1 {
                 self.events.send(Event::StepOfPlan(step_facts(&plan, step, &starts)));
             }
-            // Where a step begins, the checkpoint is that of the step before.
-            let is_handed_over = done > 0 && done == starts[step];
-            let trainee = match is_handed_over {
-                true => {
-                    let before = self.plan.in_epoch(done);
-                    self.recut(&before, self.at_epoch(&before, done)?, &plan)?
-                }
-                false => network::build(&plan, self.device)?.trainee,
+            // Where layers come free, the checkpoint is that of a network with another cut.
+            let before = Some(done).filter(|done| *done > 0).map(|done| self.plan.in_epoch(done));
+            let before = before.filter(|before| before.network.freeze != plan.network.freeze);
+            let trainee = match &before {
+                Some(before) => self.recut(before, self.at_epoch(before, done)?, &plan)?,
+                None => network::build(&plan, self.device)?.trainee,
             };
             let Completion::Done(sources) = self.sources(&plan, splits, &trainee)? else {
                 return Ok(Completion::Stopped);
             };
-            let stretch = Stretch { plan: &plan, done, end, is_handed_over };
+            let stretch = Stretch { plan: &plan, done, end, is_handed_over: before.is_some() };
             let Completion::Done(trained) = self.fit(&stretch, trainee, &sources, history)? else {
                 return Ok(Completion::Stopped);
             };

@@ -8,6 +8,7 @@ mod data;
 mod lab;
 mod model;
 mod optimizer;
+mod plan;
 mod schedule;
 mod training;
 
@@ -26,8 +27,8 @@ pub struct Case {
     pub shows: fn(),
 }
 
-const GROUPS: [&[Case]; 6] =
-    [augment::CASES, data::CASES, model::CASES, optimizer::CASES, schedule::CASES, training::CASES];
+const GROUPS: [&[Case]; 7] =
+    [augment::CASES, data::CASES, model::CASES, optimizer::CASES, plan::CASES, schedule::CASES, training::CASES];
 
 #[test]
 fn every_key_of_the_schema_has_a_case_and_every_case_a_key() {
@@ -64,6 +65,11 @@ fn keys_of_model_have_their_effects() {
 #[test]
 fn keys_of_optimizer_have_their_effects() {
     all_show(optimizer::CASES);
+}
+
+#[test]
+fn keys_of_plan_have_their_effects() {
+    all_show(plan::CASES);
 }
 
 #[test]
@@ -115,7 +121,7 @@ fn all_show(cases: &[Case]) {
 
 /// Adds every key below a schema; a word of JSON Schema that this does not know is a failure, not a gap.
 fn collect(root: &Value, path: &str, schema: &Value, keys: &mut BTreeSet<String>) {
-    const KNOWN: [&str; 27] = [
+    const KNOWN: [&str; 28] = [
         "if",
         "then",
         "else",
@@ -143,6 +149,8 @@ fn collect(root: &Value, path: &str, schema: &Value, keys: &mut BTreeSet<String>
         "anyOf",
         "oneOf",
         "exclusiveMinimum",
+        // Which of the keys there must be.
+        "not",
     ];
     let words = schema.as_object().unwrap_or_else(|| panic!("{path}: {schema} is no schema"));
     for word in words.keys() {

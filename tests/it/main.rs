@@ -22,6 +22,7 @@ mod kills;
 mod layers;
 mod notebook;
 mod old_home;
+mod plan;
 mod predict;
 mod readme;
 mod rerun;

@@ -91,6 +91,16 @@ fn ten_kills_and_resumes_with_a_cache_end_with_the_bytes_of_an_uninterrupted_run
     kill_and_resume(&cached_place(), 10, 1_000);
 }
 
+/// Layers come free after the third epoch and after the seventh.
+#[test]
+fn ten_kills_and_resumes_of_a_plan_end_with_the_bytes_of_an_uninterrupted_run() {
+    let place = place();
+    let steps = "[{ epochs: 3, frozen_layers: all }, { epochs: 4, learning_rate: { head: 1e-3, conv_head: 1e-4 } }, \
+                 { epochs: 5, frozen_layers: { stages: 7 }, learning_rate: 1e-4 }]";
+    place.edit("epochs: 12", &format!("plan: {steps}\nepochs: 12"));
+    kill_and_resume(&place, 10, 2_500);
+}
+
 #[test]
 #[ignore = "takes minutes; the same as ten"]
 fn a_hundred_kills_and_resumes_end_with_the_bytes_of_an_uninterrupted_run() {

@@ -24,6 +24,8 @@ fn is_valid(root: &Value, schema: &Value, value: &Value) -> bool {
         "$ref" => is_valid(root, root.pointer(rule.as_str().unwrap().trim_start_matches('#')).unwrap(), value),
         "anyOf" => rule.as_array().unwrap().iter().any(|choice| is_valid(root, choice, value)),
         "oneOf" => rule.as_array().unwrap().iter().filter(|choice| is_valid(root, choice, value)).count() == 1,
+        "allOf" => rule.as_array().unwrap().iter().all(|part| is_valid(root, part, value)),
+        "not" => !is_valid(root, rule, value),
         "const" => rule == value,
         "type" => match rule {
             Value::Array(kinds) => kinds.iter().any(|kind| is_kind(kind, value)),

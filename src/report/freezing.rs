@@ -27,7 +27,7 @@ pub fn text(name: &str, proof: &Proof, width: usize) -> String {
         text += &format!("  {} {noun} {what}{outcome}\n", count_text(of.len() as u64));
     }
     text += &match (&proof.probe_before, &proof.probe_after) {
-        (None, _) => "  no frozen layers to probe\n".to_owned(),
+        (None, _) => "  no probe image: nothing is frozen, or it ran on a GPU, whose last bits vary\n".to_owned(),
         (before, None) => format!("  probe image through the frozen layers {}\n", short(before)),
         (before, after) if before == after => {
             format!("  probe image through the frozen layers {}, the same after training\n", short(before))

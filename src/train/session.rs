@@ -111,7 +111,7 @@ impl Session<'_> {
         let Completion::Done(splits) = self.read_splits(&plan, network.trainee.frame())? else {
             return Ok(Completion::Stopped);
         };
-        let untrained = self.as_it_ends(&plan, network.trainee)?;
+        let untrained = self.as_it_ends(&plan, network.trainee.clone())?;
         let tensors = network::named_tensors(&untrained.0, &untrained.1);
         self.events.send(Event::Model(model_facts(&untrained.0, &network.weights_hash, &tensors)));
         let before = self.moment(&untrained, &tensors)?;
@@ -119,7 +119,7 @@ impl Session<'_> {
         self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&plan, &splits);
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
-        let Completion::Done((plan, trained)) = self.all_steps(&splits, &history)? else {
+        let Completion::Done((plan, trained)) = self.all_steps(network.trainee, &splits, &history)? else {
             return Ok(Completion::Stopped);
         };
         let as_it_ends = self.as_it_ends(&plan, trained.clone())?;
@@ -208,8 +208,10 @@ impl Session<'_> {
     }
 
     /// Trains from where the run is to its last epoch, step after step of its plan; gives the last epoch's plan and network.
+    /// `untrained` has the cut of the first epoch that there is to train.
     fn all_steps(
         &self,
+        untrained: Trainee,
         splits: &Splits,
         history: &History,
     ) -> Result<Completion<(Cow<'_, Plan>, Trainee)>, TrainError> {
@@ -223,7 +225,11 @@ impl Session<'_> {
             return Ok(Completion::Done((plan, trained)));
         }
         let starts = self.plan.spec.step_starts();
+        let mut untrained = Some(untrained);
         loop {
+            if self.until_epoch.is_some_and(|until| done >= until) {
+                return Ok(Completion::Stopped);
+            }
             let plan = self.plan.in_epoch(done + 1);
             let step = self.plan.spec.step_of(done + 1);
             let end = starts.get(step + 1).copied().unwrap_or(self.plan.spec.epochs);
@@ -233,9 +239,10 @@ impl Session<'_> {
             // Where layers come free, the checkpoint is that of a network with another cut.
             let before = Some(done).filter(|done| *done > 0).map(|done| self.plan.in_epoch(done));
             let before = before.filter(|before| before.network.freeze != plan.network.freeze);
-            let trainee = match &before {
-                Some(before) => self.recut(before, self.at_epoch(before, done)?, &plan)?,
-                None => network::build(&plan, self.device)?.trainee,
+            let trainee = match (&before, untrained.take()) {
+                (Some(before), _) => self.recut(before, self.at_epoch(before, done)?, &plan)?,
+                (None, Some(untrained)) => untrained,
+                (None, None) => network::build(&plan, self.device)?.trainee,
             };
             let Completion::Done(sources) = self.sources(&plan, splits, &trainee)? else {
                 return Ok(Completion::Stopped);
@@ -292,9 +299,6 @@ impl Session<'_> {
         let spec = &plan.spec;
         let steps_per_epoch = sources.train.steps_per_epoch();
         let last = self.until_epoch.map_or(end, |until| until.min(end));
-        if done >= last {
-            return Ok(Completion::Stopped);
-        }
         let interrupter = Interrupter::new();
         let feed = |source: &Arc<Source>| {
             let feed = Feed::new(Arc::clone(source), done, self.stop.clone(), interrupter.clone());

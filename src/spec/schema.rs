@@ -339,7 +339,7 @@ pub fn is_plain_name(name: &str) -> bool {
 }
 
 fn rates_in_range(rates: &BTreeMap<String, f64>, _: &()) -> garde::Result {
-    let outside = rates.iter().find(|(_, rate)| !LEARNING_RATES.contains(rate));
+    let outside = rates.iter().find(|(_, rate)| !LEARNING_RATES.contains(*rate));
     outside.map_or(Ok(()), |(name, rate)| Err(garde::Error::new(format!("{name}: {rate} is not within 1e-12 and 1e3"))))
 }
 

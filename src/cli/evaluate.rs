@@ -83,9 +83,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let (store, id) = context.find_run(&args.run)?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
     let checkpoint = choose(&run, args.checkpoint)?;
-    let sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
-    let mut loaded = loaded_spec(&run, &sets)?;
-    loaded.spec = loaded.spec.in_epoch(checkpoint.epoch);
+    let loaded = spec_of_checkpoint(&run, checkpoint, args.device)?;
     let (split, listing) = listing(&run, &loaded, args.data.as_deref())?;
     let data = Measurable { split, origin: listing.origin.clone(), is_part: listing.is_part };
     let plan = plan_evaluation(&loaded, split, listing, args.steps)?;
@@ -168,6 +166,18 @@ struct Evaluated<'a> {
     /// Images that there are, of which a part may have been measured.
     n_split_images: u64,
     notes: Notes,
+}
+
+/// A run's spec as it was in a checkpoint's epoch, on another device where one is asked for.
+pub(crate) fn spec_of_checkpoint(
+    run: &RunDetail,
+    checkpoint: &SavedCheckpoint,
+    device: Option<DeviceChoice>,
+) -> Result<LoadedSpec, Failure> {
+    let sets: Vec<String> = device.iter().map(|device| format!("device={device}")).collect();
+    let mut loaded = loaded_spec(run, &sets)?;
+    loaded.spec = loaded.spec.in_epoch(checkpoint.epoch);
+    Ok(loaded)
 }
 
 /// The checkpoint asked for, if its files are still there.

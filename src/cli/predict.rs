@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::context::Context;
-use crate::cli::evaluate::{CheckpointChoice, choose, loaded_spec};
+use crate::cli::evaluate::{CheckpointChoice, choose, spec_of_checkpoint};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::data::folder;
@@ -167,9 +167,7 @@ pub(crate) fn trained(
     device: Option<DeviceChoice>,
 ) -> Result<(Predictor, Plan), Failure> {
     let checkpoint = choose(run, checkpoint)?;
-    let sets: Vec<String> = device.iter().map(|device| format!("device={device}")).collect();
-    let mut loaded = loaded_spec(run, &sets)?;
-    loaded.spec = loaded.spec.in_epoch(checkpoint.epoch);
+    let loaded = spec_of_checkpoint(run, checkpoint, device)?;
     if loaded.spec.model.backbone.is_none() {
         return Err(Failure::Usage {
             what: format!("the run {} was trained on features, and cannot see images", run.summary.name),

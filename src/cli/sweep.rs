@@ -158,7 +158,7 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     let space = space(&loaded, &section)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let device = device::open(how.devices.first().copied().unwrap_or(loaded.spec.device))?;
-    let is_on_cpu = how.devices.is_empty() && device.class == "cpu";
+    let is_on_cpu = how.devices.is_empty() && device.class == device::CPU;
     let n_default = if is_on_cpu { cores } else { how.devices.len().max(1) };
     let jobs = how.jobs.map_or(n_default, usize::from);
     let stop = stop_on_signals()?;

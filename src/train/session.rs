@@ -33,7 +33,7 @@ use crate::train::plan::Plan;
 use crate::train::proof;
 use crate::train::rate_groups;
 use crate::train::schedule::StepSchedule;
-use crate::train::splits::{Reading, Splits, data_facts};
+use crate::train::splits::{Reading, Splits, data_facts, images_of};
 use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
 
@@ -266,9 +266,9 @@ impl Session<'_> {
     fn sources(&self, plan: &Plan, splits: &Splits, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
         let mut made = Vec::new();
         for wanted in [Split::Train, Split::Valid] {
-            let images = splits.iter().find(|(split, _)| *split == wanted).map(|(_, images)| Arc::clone(images));
-            let images = images.expect("a plan has a train and a valid split");
-            let Completion::Done(source) = self.reading(plan).source(images, wanted, trainee.frame())? else {
+            let images = images_of(splits, wanted).expect("a plan has a train and a valid split");
+            let Completion::Done(source) = self.reading(plan).source(Arc::clone(images), wanted, trainee.frame())?
+            else {
                 return Ok(Completion::Stopped);
             };
             made.push(Arc::new(source));
@@ -363,9 +363,7 @@ impl Session<'_> {
         splits: &Splits,
         history: &History,
     ) -> Result<Completion<()>, TrainError> {
-        let Some((_, images)) = splits.iter().find(|(split, _)| *split == Split::Test) else {
-            return Ok(Completion::Done(()));
-        };
+        let Some(images) = images_of(splits, Split::Test) else { return Ok(Completion::Done(())) };
         let monitor = self.plan.spec.checkpoint.monitor.key();
         // Where every value is NaN, the last epoch is as good as any.
         let last = || history.values(monitor).last().map_or(self.epochs_done(), |(epoch, _)| *epoch);
@@ -390,9 +388,8 @@ impl Session<'_> {
 
 /// The optimizer's steps in an epoch.
 fn steps_per_epoch(plan: &Plan, splits: &Splits) -> u64 {
-    let train = splits.iter().find(|(split, _)| *split == Split::Train);
-    let n_batches =
-        train.map_or(0, |(_, images)| batches::of_split(plan, Split::Train, images.labels()).batches_per_epoch());
+    let n_batches = images_of(splits, Split::Train)
+        .map_or(0, |images| batches::of_split(plan, Split::Train, images.labels()).batches_per_epoch());
     n_batches.div_ceil(u64::from(plan.spec.gradient_accumulation_steps))
 }
 

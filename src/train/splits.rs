@@ -39,6 +39,11 @@ pub struct Reading<'a> {
 /// The images of every split.
 pub type Splits = Vec<(Split, Arc<Images>)>;
 
+/// A split's images, where the plan has that split.
+pub fn images_of(splits: &Splits, wanted: Split) -> Option<&Arc<Images>> {
+    splits.iter().find(|(split, _)| *split == wanted).map(|(_, images)| images)
+}
+
 /// How the images of every split are read.
 pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
     let data = &plan.spec.data;

@@ -57,11 +57,7 @@ impl Frame {
     /// Shape: `[n, c, h, w]`.
     pub fn features(&self, values: Values, chw: [usize; 3]) -> Tensor<4> {
         match values {
-            Values::Features(values) => {
-                let [c, h, w] = chw;
-                let n = values.len() / (c * h * w);
-                Tensor::from_data(TensorData::new(values, [n, c, h, w]), &self.device)
-            }
+            Values::Features(values) => values::features(values, chw, &self.device),
             Values::PixelsNhwc(pixels) => {
                 self.prefix.forward(values::images(&self.preprocessing, pixels, chw, &self.device))
             }

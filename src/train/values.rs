@@ -52,17 +52,21 @@ impl Values {
 
     /// On a device without autodiff; for the CPU nothing is copied. Pixels go as bytes: a quarter of what they come to.
     pub fn uploaded(self, chw: [usize; 3], device: &Device) -> Self {
-        let [c, h, w] = chw;
         match self {
             values if *device == Device::flex() => values,
             Self::PixelsNhwc(bytes) => Self::DevicePixels(device_pixels(bytes, chw, device)),
-            Self::Features(values) => {
-                let n = values.len() / (c * h * w);
-                Self::DeviceFeatures(Tensor::from_data(TensorData::new(values, [n, c, h, w]), device))
-            }
+            Self::Features(values) => Self::DeviceFeatures(features(values, chw, device)),
             values => values,
         }
     }
+}
+
+/// Features as a tensor.
+///
+/// Shape: `[n, c, h, w]`.
+pub fn features(values: Vec<f32>, [c, h, w]: [usize; 3], device: &Device) -> Tensor<4> {
+    let n = values.len() / (c * h * w);
+    Tensor::from_data(TensorData::new(values, [n, c, h, w]), device)
 }
 
 fn device_pixels(bytes: Vec<u8>, [c, h, w]: [usize; 3], device: &Device) -> Tensor<4, Int> {
@@ -85,8 +89,7 @@ pub fn images(transform: &PixelTransform, pixels_nhwc: Vec<u8>, chw: [usize; 3],
     for (image_chw, image_hwc) in images {
         transform.planes_from_pixels(image_hwc, image_chw);
     }
-    let n = pixels_nhwc.len() / (c * n_pixels);
-    Tensor::from_data(TensorData::new(values, [n, c, h, w]), device)
+    features(values, chw, device)
 }
 
 /// As [`PixelTransform::planes_from_pixels`], where the bytes are.

@@ -1,6 +1,7 @@
 //! Steps of optimizers in one pass over memory, on the threads of the rayon pool that they are called from.
 //!
-//! A step reads weights and writes the new ones elsewhere: who holds the old ones need not be asked for a copy.
+//! A step writes the new weights over their gradient: who holds the old ones need not be asked for a copy, and no other
+//! memory is touched.
 //!
 //! Every operation rounds on its own and in the order in which the formula stands, so that a step is to the bit what the
 //! same formula is in whole tensors.
@@ -14,8 +15,8 @@ use crate::lanes::Lanes;
 const PART: usize = 1 << 14;
 
 /// `w = w − learning_rate · g`, given the negative learning rate.
-pub fn sgd(weights: &[f32], gradient: &[f32], negative_rate: f32, new: &mut [f32]) {
-    each(Descent { negative_rate }, weights, gradient, [], new);
+pub fn sgd(weights: &[f32], gradient: &mut [f32], negative_rate: f32) {
+    each(Descent { negative_rate }, weights, gradient, []);
 }
 
 #[derive(Clone, Copy)]
@@ -40,8 +41,8 @@ pub struct Momentum {
 
 impl Momentum {
     /// `v = momentum · v − learning_rate · g; w = w + v`, or by Nesterov `w = w + (momentum · v − learning_rate · g)`.
-    pub fn step(self, weights: &[f32], gradient: &[f32], velocity: &mut [f32], new: &mut [f32]) {
-        each(self, weights, gradient, [velocity], new);
+    pub fn step(self, weights: &[f32], gradient: &mut [f32], velocity: &mut [f32]) {
+        each(self, weights, gradient, [velocity]);
     }
 }
 
@@ -75,8 +76,8 @@ pub struct Adam {
 }
 
 impl Adam {
-    pub fn step(self, weights: &[f32], gradient: &[f32], moments: [&mut [f32]; 2], new: &mut [f32]) {
-        each(self, weights, gradient, moments, new);
+    pub fn step(self, weights: &[f32], gradient: &mut [f32], moments: [&mut [f32]; 2]) {
+        each(self, weights, gradient, moments);
     }
 }
 
@@ -110,20 +111,13 @@ pub struct RmsProp {
 }
 
 impl RmsProp {
-    pub fn step(self, weights: &[f32], gradient: &[f32], mean_square: &mut [f32], new: &mut [f32]) {
-        each(self, weights, gradient, [mean_square], new);
+    pub fn step(self, weights: &[f32], gradient: &mut [f32], mean_square: &mut [f32]) {
+        each(self, weights, gradient, [mean_square]);
     }
 
     /// With momentum: `b = momentum · b + learning_rate · g / √(a + ε); w = w − b`.
-    pub fn step_with_momentum(
-        self,
-        weights: &[f32],
-        gradient: &[f32],
-        states: [&mut [f32]; 2],
-        momentum: f32,
-        new: &mut [f32],
-    ) {
-        each(RmsPropWithMomentum { rms_prop: self, momentum }, weights, gradient, states, new);
+    pub fn step_with_momentum(self, weights: &[f32], gradient: &mut [f32], states: [&mut [f32]; 2], momentum: f32) {
+        each(RmsPropWithMomentum { rms_prop: self, momentum }, weights, gradient, states);
     }
 
     /// How far a weight moves, and the new mean square.
@@ -180,22 +174,14 @@ trait Formula<const N: usize>: Copy + Send + Sync {
 }
 
 /// Takes a step with every weight, its gradient and its states.
-fn each<const N: usize>(
-    formula: impl Formula<N>,
-    weights: &[f32],
-    gradient: &[f32],
-    states: [&mut [f32]; N],
-    new: &mut [f32],
-) {
+fn each<const N: usize>(formula: impl Formula<N>, weights: &[f32], gradient: &mut [f32], states: [&mut [f32]; N]) {
     let n = weights.len();
-    assert!(gradient.len() == n && new.len() == n && states.iter().all(|state| state.len() == n));
+    assert!(gradient.len() == n && states.iter().all(|state| state.len() == n));
     let mut states = states.map(|state| state.chunks_mut(PART));
-    let parts = weights.chunks(PART).zip(gradient.chunks(PART)).zip(new.chunks_mut(PART));
-    let parts = parts.map(|((weights, gradient), new)| Part {
+    let parts = weights.chunks(PART).zip(gradient.chunks_mut(PART)).map(|(weights, gradient)| Part {
         weights,
         gradient,
         states: states.each_mut().map(|state| state.next().expect("states are as long as weights")),
-        new,
         formula,
     });
     parts.collect::<Vec<_>>().into_par_iter().for_each(|part| Arch::new().dispatch(part));
@@ -203,9 +189,8 @@ fn each<const N: usize>(
 
 struct Part<'a, const N: usize, F> {
     weights: &'a [f32],
-    gradient: &'a [f32],
+    gradient: &'a mut [f32],
     states: [&'a mut [f32]; N],
-    new: &'a mut [f32],
     formula: F,
 }
 
@@ -215,17 +200,15 @@ impl<const N: usize, F: Formula<N>> WithSimd for Part<'_, N, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (weights, last_weights) = S::as_simd_f32s(self.weights);
-        let (new, last_new) = S::as_mut_simd_f32s(self.new);
-        let (gradient, last_gradient) = S::as_simd_f32s(self.gradient);
+        let (gradient, last_gradient) = S::as_mut_simd_f32s(self.gradient);
         let mut states: [(&mut [S::f32s], &mut [f32]); N] = self.states.map(|state| S::as_mut_simd_f32s(state));
         for i in 0..weights.len() {
             let mut old = [Lanes::new(simd, gradient[i]); N];
             for n in 0..N {
                 old[n] = Lanes::new(simd, states[n].0[i]);
             }
-            let gradient = Lanes::new(simd, gradient[i]);
-            let (moved, after) = self.formula.apply(Lanes::new(simd, weights[i]), gradient, old);
-            new[i] = moved.values;
+            let (moved, after) = self.formula.apply(Lanes::new(simd, weights[i]), Lanes::new(simd, gradient[i]), old);
+            gradient[i] = moved.values;
             for n in 0..N {
                 states[n].0[i] = after[n].values;
             }
@@ -234,7 +217,7 @@ impl<const N: usize, F: Formula<N>> WithSimd for Part<'_, N, F> {
             let load = |values: &[f32]| Lanes::new(simd, simd.partial_load_f32s(values));
             let old = states.each_ref().map(|state| load(state.1));
             let (moved, after) = self.formula.apply(load(last_weights), load(last_gradient), old);
-            simd.partial_store_f32s(last_new, moved.values);
+            simd.partial_store_f32s(last_gradient, moved.values);
             for ((_, state), after) in states.iter_mut().zip(after) {
                 simd.partial_store_f32s(state, after.values);
             }

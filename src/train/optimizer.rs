@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use xp_kernels::update as kernels;
 
 use crate::spec::schema::optimizer::{self as schema, Decays};
-use crate::train::update::{self, OneState, TwoStates, Weights};
+use crate::train::update::{self, OneState, TwoStates};
 
 /// The optimizer that a spec asks for.
 pub fn from_spec(optimizer: &schema::Optimizer) -> ModuleOptimizer {
@@ -49,8 +49,6 @@ pub struct Sgd {
 #[derive(Clone)]
 pub struct SgdState<const D: usize> {
     pub velocity: Tensor<D>,
-    /// See [`Weights`]; no part of a record.
-    before: Option<Tensor<D>>,
 }
 
 // burn's derive for this trait names burn's own modules, so it cannot be used here.
@@ -60,7 +58,7 @@ impl<const D: usize> RecordState for SgdState<D> {
     }
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
-        Some(Self { velocity: Tensor::from_data(src.take_tensor(prefix, "velocity")?, device), before: None })
+        Some(Self { velocity: Tensor::from_data(src.take_tensor(prefix, "velocity")?, device) })
     }
 }
 
@@ -77,13 +75,12 @@ impl Optimizer for Sgd {
         if update::is_here(&tensor) {
             match state {
                 _ if self.momentum == 0.0 => return (update::sgd(tensor, gradient, -learning_rate), None),
-                Some(SgdState { velocity, before }) => {
+                Some(SgdState { velocity }) => {
                     let [negative_rate, momentum] = [-learning_rate, self.momentum].map(|value| value as f32);
                     let step = kernels::Momentum { negative_rate, momentum, nesterov: self.nesterov };
                     let step = OneState::Momentum(step);
-                    let weights = Weights { now: tensor.clone(), before };
-                    let [new, velocity] = update::with_one_state(step, weights, gradient, velocity);
-                    return (new, Some(SgdState { velocity, before: Some(tensor) }));
+                    let [tensor, velocity] = update::with_one_state(step, tensor, gradient, velocity);
+                    return (tensor, Some(SgdState { velocity }));
                 }
                 None => {}
             }
@@ -97,11 +94,11 @@ impl Optimizer for Sgd {
             None => step.clone(),
         };
         let move_by = if self.nesterov { velocity.clone().mul_scalar(self.momentum) + step } else { velocity.clone() };
-        (tensor + move_by, Some(SgdState { velocity, before: None }))
+        (tensor + move_by, Some(SgdState { velocity }))
     }
 
     fn to_device<const D: usize>(state: SgdState<D>, device: &Device) -> SgdState<D> {
-        SgdState { velocity: state.velocity.to_device(device), before: None }
+        SgdState { velocity: state.velocity.to_device(device) }
     }
 }
 
@@ -128,8 +125,6 @@ pub struct AdamState<const D: usize> {
     pub time: usize,
     pub moment_1: Tensor<D>,
     pub moment_2: Tensor<D>,
-    /// See [`Weights`]; no part of a record.
-    before: Option<Tensor<D>>,
 }
 
 impl<const D: usize> RecordState for AdamState<D> {
@@ -144,7 +139,6 @@ impl<const D: usize> RecordState for AdamState<D> {
             time: src.take_scalar(prefix, "time")?.try_into().ok()?,
             moment_1: Tensor::from_data(src.take_tensor(prefix, "moment_1")?, device),
             moment_2: Tensor::from_data(src.take_tensor(prefix, "moment_2")?, device),
-            before: None,
         })
     }
 }
@@ -190,9 +184,8 @@ impl Optimizer for Adam {
                     TwoStates::Adam(self.kernel(learning_rate, time, self.decay(D))),
                     [state.moment_1, state.moment_2],
                 );
-                let weights = Weights { now: tensor.clone(), before: state.before };
-                let [new, moment_1, moment_2] = update::with_two_states(step, weights, gradient, moments);
-                return (new, Some(AdamState { time, moment_1, moment_2, before: Some(tensor) }));
+                let [tensor, moment_1, moment_2] = update::with_two_states(step, tensor, gradient, moments);
+                return (tensor, Some(AdamState { time, moment_1, moment_2 }));
             }
             state => state,
         };
@@ -212,7 +205,7 @@ impl Optimizer for Adam {
             0.0 => tensor,
             decay => tensor.clone() - tensor.mul_scalar(learning_rate).mul_scalar(decay),
         };
-        (tensor + step, Some(AdamState { time, moment_1, moment_2, before: None }))
+        (tensor + step, Some(AdamState { time, moment_1, moment_2 }))
     }
 
     fn to_device<const D: usize>(state: AdamState<D>, device: &Device) -> AdamState<D> {
@@ -220,7 +213,6 @@ impl Optimizer for Adam {
             time: state.time,
             moment_1: state.moment_1.to_device(device),
             moment_2: state.moment_2.to_device(device),
-            before: None,
         }
     }
 }
@@ -244,8 +236,6 @@ pub struct RmsPropState<const D: usize> {
     pub mean_square: Tensor<D>,
     /// `None` without momentum.
     pub velocity: Option<Tensor<D>>,
-    /// See [`Weights`]; no part of a record.
-    before: Option<Tensor<D>>,
 }
 
 impl<const D: usize> RecordState for RmsPropState<D> {
@@ -260,7 +250,6 @@ impl<const D: usize> RecordState for RmsPropState<D> {
         Some(Self {
             mean_square: Tensor::from_data(src.take_tensor(prefix, "mean_square")?, device),
             velocity: src.take_tensor(prefix, "velocity").map(|data| Tensor::from_data(data, device)),
-            before: None,
         })
     }
 }
@@ -288,23 +277,18 @@ impl Optimizer for RmsProp {
         state: Option<RmsPropState<D>>,
     ) -> (Tensor<D>, Option<RmsPropState<D>>) {
         let state = match state {
-            Some(RmsPropState { mean_square, velocity: None, before })
-                if self.momentum == 0.0 && update::is_here(&tensor) =>
-            {
+            Some(RmsPropState { mean_square, velocity: None }) if self.momentum == 0.0 && update::is_here(&tensor) => {
                 let step = OneState::RmsProp(self.kernel(learning_rate));
-                let weights = Weights { now: tensor.clone(), before };
-                let [new, mean_square] = update::with_one_state(step, weights, gradient, mean_square);
-                return (new, Some(RmsPropState { mean_square, velocity: None, before: Some(tensor) }));
+                let [tensor, mean_square] = update::with_one_state(step, tensor, gradient, mean_square);
+                return (tensor, Some(RmsPropState { mean_square, velocity: None }));
             }
-            Some(RmsPropState { mean_square, velocity: Some(velocity), before })
+            Some(RmsPropState { mean_square, velocity: Some(velocity) })
                 if self.momentum != 0.0 && update::is_here(&tensor) =>
             {
                 let step = TwoStates::RmsProp(self.kernel(learning_rate), self.momentum as f32);
-                let weights = Weights { now: tensor.clone(), before };
-                let [new, mean_square, velocity] =
-                    update::with_two_states(step, weights, gradient, [mean_square, velocity]);
-                let (velocity, before) = (Some(velocity), Some(tensor));
-                return (new, Some(RmsPropState { mean_square, velocity, before }));
+                let [tensor, mean_square, velocity] =
+                    update::with_two_states(step, tensor, gradient, [mean_square, velocity]);
+                return (tensor, Some(RmsPropState { mean_square, velocity: Some(velocity) }));
             }
             state => state,
         };
@@ -320,20 +304,19 @@ impl Optimizer for RmsProp {
         };
         let step = gradient.mul_scalar(learning_rate) / root;
         if self.momentum == 0.0 {
-            return (tensor - step, Some(RmsPropState { mean_square, velocity: None, before: None }));
+            return (tensor - step, Some(RmsPropState { mean_square, velocity: None }));
         }
         let velocity = match velocity {
             Some(velocity) => velocity.mul_scalar(self.momentum) + step,
             None => step,
         };
-        (tensor - velocity.clone(), Some(RmsPropState { mean_square, velocity: Some(velocity), before: None }))
+        (tensor - velocity.clone(), Some(RmsPropState { mean_square, velocity: Some(velocity) }))
     }
 
     fn to_device<const D: usize>(state: RmsPropState<D>, device: &Device) -> RmsPropState<D> {
         RmsPropState {
             mean_square: state.mean_square.to_device(device),
             velocity: state.velocity.map(|velocity| velocity.to_device(device)),
-            before: None,
         }
     }
 }

@@ -12,23 +12,8 @@ pub fn is_here<const D: usize>(weights: &Tensor<D>) -> bool {
 
 /// A step without a state, given the negative learning rate.
 pub fn sgd<const D: usize>(weights: Tensor<D>, gradient: Tensor<D>, negative_rate: f64) -> Tensor<D> {
-    let new = weights.zeros_like().into_dispatch();
-    let weights = weights.into_dispatch();
-    Tensor::from_dispatch(<Dispatch as Update>::sgd(weights, gradient.into_dispatch(), new, negative_rate as f32))
-}
-
-/// Weights, and the storage of those before them where they are known: burn-train holds the weights during a step, and new
-/// ones written there need neither a copy nor fresh memory.
-#[derive(Debug)]
-pub struct Weights<const D: usize> {
-    pub now: Tensor<D>,
-    pub before: Option<Tensor<D>>,
-}
-
-impl<const D: usize> Weights<D> {
-    fn storage(&mut self) -> Tensor<D> {
-        self.before.take().unwrap_or_else(|| self.now.zeros_like())
-    }
+    let (weights, gradient) = (weights.into_dispatch(), gradient.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Update>::sgd(weights, gradient, negative_rate as f32))
 }
 
 /// A formula that remembers one value of each weight.
@@ -52,45 +37,38 @@ pub enum TwoStates {
 /// Weights and state after a step.
 pub fn with_one_state<const D: usize>(
     step: OneState,
-    mut weights: Weights<D>,
+    weights: Tensor<D>,
     gradient: Tensor<D>,
     state: Tensor<D>,
 ) -> [Tensor<D>; 2] {
-    let new = weights.storage();
-    let [weights, gradient, state, new] = [weights.now, gradient, state, new].map(Tensor::into_dispatch);
-    let (new, state) = <Dispatch as Update>::with_one_state(weights, gradient, state, new, step);
-    [new, state].map(Tensor::from_dispatch)
+    let [weights, gradient, state] = [weights, gradient, state].map(Tensor::into_dispatch);
+    let (weights, state) = <Dispatch as Update>::with_one_state(weights, gradient, state, step);
+    [weights, state].map(Tensor::from_dispatch)
 }
 
 /// Weights and states after a step.
 pub fn with_two_states<const D: usize>(
     step: TwoStates,
-    mut weights: Weights<D>,
+    weights: Tensor<D>,
     gradient: Tensor<D>,
-    [first, second]: [Tensor<D>; 2],
+    states: [Tensor<D>; 2],
 ) -> [Tensor<D>; 3] {
-    let new = weights.storage();
-    let [weights, gradient, new] = [weights.now, gradient, new].map(Tensor::into_dispatch);
-    let [first, second] = [first, second].map(Tensor::into_dispatch);
-    let (new, first, second) = <Dispatch as Update>::with_two_states(weights, gradient, first, second, new, step);
-    [new, first, second].map(Tensor::from_dispatch)
+    let [weights, gradient] = [weights, gradient].map(Tensor::into_dispatch);
+    let [first, second] = states.map(Tensor::into_dispatch);
+    let (weights, first, second) = <Dispatch as Update>::with_two_states(weights, gradient, first, second, step);
+    [weights, first, second].map(Tensor::from_dispatch)
 }
 
-/// The steps for burn; `new` is storage for the new weights.
+/// The steps for burn. burn-train holds the weights during a step, and nobody the gradient: the new weights take its
+/// storage.
 #[backend_extension(Flex)]
 trait Update: Backend {
-    fn sgd(
-        weights: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        new: FloatTensor<Self>,
-        negative_rate: f32,
-    ) -> FloatTensor<Self>;
+    fn sgd(weights: FloatTensor<Self>, gradient: FloatTensor<Self>, negative_rate: f32) -> FloatTensor<Self>;
 
     fn with_one_state(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         state: FloatTensor<Self>,
-        new: FloatTensor<Self>,
         step: OneState,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
@@ -99,37 +77,30 @@ trait Update: Backend {
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
-        new: FloatTensor<Self>,
         step: TwoStates,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
 impl Update for Flex {
-    fn sgd(
-        weights: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        new: FloatTensor<Self>,
-        negative_rate: f32,
-    ) -> FloatTensor<Self> {
-        let [weights, gradient, mut new] = [weights, gradient, new].map(whole);
-        xp_kernels::update::sgd(weights.storage(), gradient.storage(), negative_rate, new.storage_mut());
-        new
+    fn sgd(weights: FloatTensor<Self>, gradient: FloatTensor<Self>, negative_rate: f32) -> FloatTensor<Self> {
+        let [weights, mut gradient] = [weights, gradient].map(whole);
+        xp_kernels::update::sgd(weights.storage(), gradient.storage_mut(), negative_rate);
+        gradient
     }
 
     fn with_one_state(
         weights: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         state: FloatTensor<Self>,
-        new: FloatTensor<Self>,
         step: OneState,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [weights, gradient, mut state, mut new] = [weights, gradient, state, new].map(whole);
-        let (w, g, s, n) = (weights.storage(), gradient.storage(), state.storage_mut(), new.storage_mut());
+        let [weights, mut gradient, mut state] = [weights, gradient, state].map(whole);
+        let (w, g, s) = (weights.storage(), gradient.storage_mut(), state.storage_mut());
         match step {
-            OneState::Momentum(step) => step.step(w, g, s, n),
-            OneState::RmsProp(step) => step.step(w, g, s, n),
+            OneState::Momentum(step) => step.step(w, g, s),
+            OneState::RmsProp(step) => step.step(w, g, s),
         }
-        (new, state)
+        (gradient, state)
     }
 
     fn with_two_states(
@@ -137,18 +108,17 @@ impl Update for Flex {
         gradient: FloatTensor<Self>,
         first: FloatTensor<Self>,
         second: FloatTensor<Self>,
-        new: FloatTensor<Self>,
         step: TwoStates,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let [weights, gradient, mut new] = [weights, gradient, new].map(whole);
+        let [weights, mut gradient] = [weights, gradient].map(whole);
         let [mut first, mut second] = [first, second].map(whole);
-        let (w, g, n) = (weights.storage(), gradient.storage(), new.storage_mut());
+        let (w, g) = (weights.storage(), gradient.storage_mut());
         let states = [first.storage_mut(), second.storage_mut()];
         match step {
-            TwoStates::Adam(step) => step.step(w, g, states, n),
-            TwoStates::RmsProp(step, momentum) => step.step_with_momentum(w, g, states, momentum, n),
+            TwoStates::Adam(step) => step.step(w, g, states),
+            TwoStates::RmsProp(step, momentum) => step.step_with_momentum(w, g, states, momentum),
         }
-        (new, first, second)
+        (gradient, first, second)
     }
 }
 
@@ -264,10 +234,11 @@ mod tests {
 
     #[test]
     fn a_tensor_that_others_hold_stays_as_it_is() {
-        let weights = tensor(&values(10, 7));
-        let held = weights.clone();
-        let moved = sgd(weights, tensor(&values(10, 3)), -1.0);
-        assert_eq!(held.to_data().try_to_vec::<f32>().unwrap(), values(10, 7));
-        assert!(moved.to_data().try_to_vec::<f32>().unwrap() != values(10, 7));
+        let (weights, gradient) = (tensor(&values(10, 7)), tensor(&values(10, 3)));
+        let held = [weights.clone(), gradient.clone()];
+        let moved = sgd(weights, gradient, -1.0);
+        let of = |tensor: &Tensor<1>| tensor.to_data().try_to_vec::<f32>().unwrap();
+        assert_eq!(held.each_ref().map(of), [values(10, 7), values(10, 3)]);
+        assert!(of(&moved) != values(10, 7));
     }
 }

@@ -21,6 +21,9 @@ const MAX_LABEL: u32 = 65_535;
 /// Largest file of class names, bytes.
 const MAX_NAMES_BYTES: u64 = 1 << 20;
 
+/// Channels that are turned together: what a pixel's values are spread over stays in the nearest cache until it is full.
+const TURNED_CHANNELS: usize = 16;
+
 const F32_BYTES: u64 = size_of::<f32>() as u64;
 
 /// Why saved features cannot be used as data.
@@ -178,9 +181,13 @@ impl FeatureFile {
     /// Reads a row's bytes: float32, little-endian, `[height, width, channels]`.
     pub fn row(&self, index: u32) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.shape.n_bytes()];
-        let place = self.start + u64::from(index) * self.shape.n_bytes() as u64;
-        read_exact_at(&self.file, &mut bytes, place)?;
+        self.row_into(index, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// As [`FeatureFile::row`], into as many bytes as a row has.
+    pub fn row_into(&self, index: u32, bytes: &mut [u8]) -> io::Result<()> {
+        read_exact_at(&self.file, bytes, self.start + u64::from(index) * bytes.len() as u64)
     }
 }
 
@@ -199,12 +206,18 @@ pub fn not_finite(row: &[u8]) -> Option<(usize, f32)> {
 /// Brings rows of float32 from `[n, h, w, c]`, as they are stored, into `[n, c, h, w]`, as networks take them.
 pub fn nchw_from_nhwc(rows: &[u8], shape: FeatureShape) -> Vec<f32> {
     let (n_pixels, n_channels) = (shape.height as usize * shape.width as usize, shape.channels as usize);
+    if n_pixels == 1 {
+        return values(rows).collect();
+    }
     let mut nchw = vec![0.0; rows.len() / size_of::<f32>()];
     let images = nchw.chunks_exact_mut(shape.n_values()).zip(rows.chunks_exact(shape.n_bytes()));
     for (image_chw, row) in images {
-        for (pixel, row) in row.chunks_exact(n_channels * size_of::<f32>()).enumerate() {
-            let places = image_chw[pixel..].iter_mut().step_by(n_pixels);
-            places.zip(values(row)).for_each(|(place, value)| *place = value);
+        for (block, planes) in image_chw.chunks_mut(TURNED_CHANNELS * n_pixels).enumerate() {
+            for (pixel, row) in row.chunks_exact(n_channels * size_of::<f32>()).enumerate() {
+                let channels = values(&row[block * TURNED_CHANNELS * size_of::<f32>()..]);
+                let places = planes[pixel..].iter_mut().step_by(n_pixels);
+                places.zip(channels).for_each(|(place, value)| *place = value);
+            }
         }
     }
     nchw

@@ -45,6 +45,23 @@ fn channels_come_first_for_the_network() {
 }
 
 #[test]
+fn rows_of_any_number_of_channels_are_turned() {
+    for (height, width, channels) in [(2, 3, 16), (3, 1, 37), (1, 1, 50), (5, 7, 1)] {
+        let shape = FeatureShape { height, width, channels };
+        let n_pixels = (height * width) as usize;
+        let rows: Vec<u8> = (0..2 * shape.n_values()).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let nchw = nchw_from_nhwc(&rows, shape);
+        assert_eq!(nchw.len(), 2 * shape.n_values());
+        for (place, value) in nchw.iter().enumerate() {
+            let (image, within) = (place / shape.n_values(), place % shape.n_values());
+            let (channel, pixel) = (within / n_pixels, within % n_pixels);
+            let stored = image * shape.n_values() + pixel * channels as usize + channel;
+            assert_eq!(*value, stored as f32, "{shape} at {place}");
+        }
+    }
+}
+
+#[test]
 fn classes_are_named_by_the_spec_by_a_file_or_by_their_numbers() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["features.npy", "labels.npy"] {

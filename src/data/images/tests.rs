@@ -188,3 +188,29 @@ fn a_file_that_changed_since_is_an_error_that_names_it() {
     let error = images.pixels_into(3, &mut out).unwrap_err();
     assert!(matches!(&error, ImageError::Bad { path, fault: Fault::Unreadable(_) } if path.ends_with("b/0004.png")));
 }
+
+#[test]
+fn a_row_of_features_that_changed_since_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [features, labels] = ["features.npy", "labels.npy"].map(|name| {
+        let path = folder.path().join(name);
+        std::fs::copy(golden::path(&format!("npy/{name}")), &path).unwrap();
+        path
+    });
+    let images = read(&features::list(&features, &labels, None).unwrap(), &SETTINGS).unwrap();
+    let mut out = vec![0; images.image_bytes()];
+    images.pixels_into(2, &mut out).unwrap();
+    let stored = std::fs::read(&features).unwrap();
+    let first = stored.len() - images.len() * images.image_bytes();
+    assert_eq!(out, stored[first + 2 * images.image_bytes()..][..images.image_bytes()]);
+
+    let mut changed = stored.clone();
+    changed[first + 2 * images.image_bytes()] ^= 1;
+    std::fs::write(&features, &changed).unwrap();
+    images.pixels_into(1, &mut out).unwrap();
+    let error = images.pixels_into(2, &mut out).unwrap_err();
+    assert!(matches!(&error, ImageError::Changed { path } if path.ends_with("features.npy#2")), "{error}");
+    std::fs::write(&features, &stored[..stored.len() - 1]).unwrap();
+    let error = images.pixels_into(images.len() - 1, &mut out).unwrap_err();
+    assert!(matches!(&error, ImageError::Bad { fault: Fault::Unreadable(_), .. }), "{error}");
+}

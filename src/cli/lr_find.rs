@@ -83,7 +83,7 @@ pub(crate) fn lr_find(args: &LrFindArgs) -> Result<(), Failure> {
         return output::print_json(&json!({
             "schema": 1,
             "steps": steps.iter().map(step).collect::<Vec<_>>(),
-            "steepest": suggested.map(|suggested| suggested.steepest),
+            "valley": suggested.map(|suggested| suggested.valley),
             "minimum_tenth": suggested.map(|suggested| suggested.minimum_tenth),
         }));
     }
@@ -91,13 +91,13 @@ pub(crate) fn lr_find(args: &LrFindArgs) -> Result<(), Failure> {
     output::print(&rates::chart(&losses, output::width()))?;
     match suggested {
         Some(suggested) => output::print(&format!(
-            "the loss falls fastest at {:.1e}, and a tenth of where it is lowest is {:.1e}\n\
+            "the middle of the loss' longest fall is {:.1e}, and a tenth of where it is lowest {:.1e}\n\
              try --set optimizer.{}.learning_rate={:.1e}\n",
-            suggested.steepest,
+            suggested.valley,
             suggested.minimum_tenth,
             plan.spec.optimizer.name(),
-            suggested.steepest,
+            suggested.valley,
         )),
-        None => output::print("the loss was too large from the first step on; try a smaller --min\n"),
+        None => output::print("the loss never fell; try a smaller --min, or more --steps\n"),
     }
 }

@@ -1,5 +1,5 @@
 //! A learning rate range test: the loss while the rate grows from step to step. Source: Smith 2017, section 3.3, with the
-//! smoothing, the end and the two suggestions of fastai 2's `lr_find`.
+//! smoothing and the end of fastai 2's `lr_find`.
 
 use std::sync::Arc;
 
@@ -47,21 +47,38 @@ impl Range {
     }
 }
 
-/// What the losses suggest; `None` of too few steps.
+/// What the losses suggest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Suggestion {
-    /// Where the smoothed loss falls fastest over the logarithm of the rate.
-    pub steepest: f64,
+    /// In the middle of the smoothed loss' longest fall: noise at single steps, where it may seem steepest, does not move it.
+    pub valley: f64,
     /// A tenth of the rate at which it is lowest.
     pub minimum_tenth: f64,
 }
 
-/// Looks for the rates.
+/// Looks for the rates; `None` of losses that never fall.
 pub fn suggestion(steps: &[RateStep]) -> Option<Suggestion> {
-    let slope = |pair: &[RateStep]| (pair[1].smoothed - pair[0].smoothed) / (pair[1].rate / pair[0].rate).ln();
-    let steepest = steps.windows(2).min_by(|a, b| slope(a).total_cmp(&slope(b)))?[0].rate;
     let lowest = steps.iter().min_by(|a, b| a.smoothed.total_cmp(&b.smoothed))?;
-    Some(Suggestion { steepest, minimum_tenth: lowest.rate / 10.0 })
+    let valley = steps[middle_of_longest_fall(steps)?].rate;
+    Some(Suggestion { valley, minimum_tenth: lowest.rate / 10.0 })
+}
+
+/// The middle of the longest falling sequence of smoothed losses, steps left out between them or not; `None` of none.
+fn middle_of_longest_fall(steps: &[RateStep]) -> Option<usize> {
+    // The highest last loss of the falling sequences of each length.
+    let mut lasts: Vec<f64> = Vec::new();
+    let (mut longest, mut end) = (0, 0);
+    for (i, step) in steps.iter().enumerate() {
+        let n_before = lasts.partition_point(|last| *last > step.smoothed);
+        match lasts.get_mut(n_before) {
+            Some(last) => *last = step.smoothed,
+            None => lasts.push(step.smoothed),
+        }
+        if n_before + 1 > longest {
+            (longest, end) = (n_before + 1, i);
+        }
+    }
+    (longest > 1).then(|| end - longest / 2)
 }
 
 /// Trains a copy of the plan's network for some steps, each with a larger rate; nothing is kept of it.
@@ -133,12 +150,21 @@ mod tests {
         }
     }
 
-    /// By hand: the loss falls most from 0.01 to 0.1, and is lowest at 1.
+    fn steps(losses: &[f64]) -> Vec<RateStep> {
+        let step = |(i, &smoothed): (usize, &f64)| RateStep { rate: 10_f64.powi(i as i32), loss: smoothed, smoothed };
+        losses.iter().enumerate().map(step).collect()
+    }
+
+    /// By hand: seven of the losses fall one after another, to that at 10⁷.
     #[test]
-    fn the_steepest_and_a_tenth_of_the_lowest_are_suggested() {
-        let losses = [(0.001, 2.3), (0.01, 2.2), (0.1, 1.0), (1.0, 0.9), (10.0, 3.0)];
-        let steps = losses.map(|(rate, smoothed)| RateStep { rate, loss: smoothed, smoothed });
-        assert_eq!(suggestion(&steps), Some(Suggestion { steepest: 0.01, minimum_tenth: 0.1 }));
-        assert_eq!(suggestion(&steps[..1]), None);
+    fn the_middle_of_the_longest_fall_and_a_tenth_of_the_lowest_are_suggested() {
+        let found = suggestion(&steps(&[9.0, 4.3, 4.2, 4.25, 3.9, 3.0, 2.0, 1.5, 1.6, 5.0]));
+        assert_eq!(found, Some(Suggestion { valley: 1e4, minimum_tenth: 1e6 }));
+        // The steepest step is the first; the long fall is what counts.
+        let found = suggestion(&steps(&[9.0, 5.0, 5.5, 5.4, 5.3, 5.2, 5.1, 4.9, 8.0]));
+        assert_eq!(found, Some(Suggestion { valley: 1e4, minimum_tenth: 1e6 }));
+        for never_falling in [&[][..], &[1.0], &[1.0, 1.0, 2.0]] {
+            assert_eq!(suggestion(&steps(never_falling)), None);
+        }
     }
 }

@@ -192,7 +192,7 @@ fn a_rate_is_found_and_nothing_is_left_behind() {
     let steps = told["steps"].as_array().unwrap();
     let rates: Vec<f64> = steps.iter().map(|step| step["rate"].as_f64().unwrap()).collect();
     assert!((rates[0] - 1e-6).abs() < 1e-15 && rates.windows(2).all(|pair| pair[0] < pair[1]), "{rates:?}");
-    assert!(told["steepest"].as_f64().is_some_and(|rate| rates.contains(&rate)));
+    assert!(told["valley"].as_f64().is_some_and(|rate| rates.contains(&rate)));
     assert!(!place.path(".xp").exists());
     assert_eq!(place.xp(&["lr-find", "spec.yaml", "--min", "2", "--max", "1"]).code, 2);
 }

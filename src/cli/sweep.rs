@@ -19,6 +19,7 @@ use crate::cli::sweep::progress::Lines;
 use crate::run::sweep::SweepRecord;
 use crate::spec::LoadedSpec;
 use crate::spec::problem::Problem;
+use crate::spec::schema::Spec;
 use crate::spec::schema::sweep::Sweep;
 use crate::store::StoreError;
 use crate::store::connect::Store;
@@ -157,7 +158,8 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     let loaded = loaded(sweep, &[])?;
     let space = space(&loaded, &section)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let device = device::open(how.devices.first().copied().unwrap_or(loaded.spec.device))?;
+    let first = how.devices.first().copied().unwrap_or(loaded.spec.device);
+    let device = device::of_spec(&Spec { device: first, ..loaded.spec.clone() })?;
     let is_on_cpu = how.devices.is_empty() && device.class == device::CPU;
     let n_default = if is_on_cpu { cores } else { how.devices.len().max(1) };
     let jobs = how.jobs.map_or(n_default, usize::from);

@@ -91,7 +91,7 @@ pub(crate) fn lr_find(args: &LrFindArgs) -> Result<(), Failure> {
     output::print(&rates::chart(&losses, output::width()))?;
     match suggested {
         Some(suggested) => output::print(&format!(
-            "the middle of the loss' longest fall is {:.1e}, and a tenth of where it is lowest {:.1e}\n\
+            "the middle of its longest fall: {:.1e}; a tenth of its lowest point: {:.1e}\n\
              try --set optimizer.{}.learning_rate={:.1e}\n",
             suggested.valley,
             suggested.minimum_tenth,

@@ -24,7 +24,7 @@ use crate::spec::schema::data::OnBadImage;
 use crate::spec::short_forms::ImageSize;
 use crate::train::TrainError;
 use crate::train::plan::{Plan, plan};
-use crate::train::splits::read_settings;
+use crate::train::splits::{of_split, read_settings};
 
 /// Draw a sheet of training images as each epoch will see them.
 ///
@@ -135,8 +135,7 @@ fn rows(args: &AugmentArgs, plan: &Plan) -> Result<Vec<Row>, Failure> {
 }
 
 fn train(plan: &Plan) -> &Listing {
-    let train = plan.listings.iter().find(|(split, _)| *split == Split::Train);
-    &train.expect("a plan has training images").1
+    of_split(&plan.listings, Split::Train).expect("a plan has training images")
 }
 
 fn read(plan: &Plan, listing: &Listing) -> Result<Images, Failure> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::data::listing::{ListedImage, Listing, MAX_IMAGES, OtherFiles, quoted};
-use crate::data::location::{Location, open_regular};
+use crate::data::location::{Location, open_regular, read_exact_at};
 use crate::data::npy::{self, Header, NpyFault};
 
 /// Largest row, bytes: four times what VGG16 gives at block1 for 224 × 224 pixels.
@@ -181,13 +181,9 @@ impl FeatureFile {
     /// Reads a row's bytes: float32, little-endian, `[height, width, channels]`.
     pub fn row(&self, index: u32) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.shape.n_bytes()];
-        self.row_into(index, &mut bytes)?;
+        let place = self.start + u64::from(index) * self.shape.n_bytes() as u64;
+        read_exact_at(&self.file, &mut bytes, place)?;
         Ok(bytes)
-    }
-
-    /// As [`FeatureFile::row`], into as many bytes as a row has.
-    pub fn row_into(&self, index: u32, bytes: &mut [u8]) -> io::Result<()> {
-        read_exact_at(&self.file, bytes, self.start + u64::from(index) * bytes.len() as u64)
     }
 }
 
@@ -225,24 +221,6 @@ pub fn nchw_from_nhwc(rows: &[u8], shape: FeatureShape) -> Vec<f32> {
 
 fn values(row: &[u8]) -> impl Iterator<Item = f32> {
     row.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
-}
-
-#[cfg(not(unix))]
-fn read_exact_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let n = std::os::windows::fs::FileExt::seek_read(file, bytes, place)?;
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes = &mut bytes[n..];
-        place += n as u64;
-    }
-    Ok(())
 }
 
 fn row_shape(header: &Header) -> Result<(u32, FeatureShape), FeaturesFault> {

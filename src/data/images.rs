@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::data::decode::{DecodeError, Decoded, RgbImage, decode};
-use crate::data::features::{self, FeatureShape};
+use crate::data::features::FeatureShape;
 use crate::data::idx::IdxError;
 use crate::data::listing::{Listing, quoted};
 use crate::data::location::{Content, Location};
@@ -241,17 +241,11 @@ impl Images {
         }
         let location = &self.locations[index];
         let bad = |fault: Fault| ImageError::Bad { path: location.path(), fault };
-        let changed = || ImageError::Changed { path: location.path() };
-        if let Location::Features { file, index: row } = location {
-            file.row_into(*row, out).map_err(|error| bad(error.into()))?;
-            // The bytes that were looked at when the split was read need not be looked at again.
-            return if blake3::hash(out) == self.hashes[index] { Ok(()) } else { Err(changed()) };
-        }
         let content = location.content().map_err(|error| bad(error.into()))?;
         if content.hash() != self.hashes[index] {
-            return Err(changed());
+            return Err(ImageError::Changed { path: location.path() });
         }
-        match decoded(content).map_err(bad)? {
+        match decoded(content).map_err(|error| bad(error.into()))? {
             Readable::Image(decoded) => out.copy_from_slice(&resized(decoded, &self.settings).pixels_hwc),
             Readable::Features(row) => out.copy_from_slice(&row),
         }
@@ -264,20 +258,17 @@ fn add_name(hasher: &mut blake3::Hasher, name: &[u8]) {
     hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
 }
 
-/// Content that can be used.
+/// Content as it is used; whether features are numbers is looked at once, when a split is read.
 enum Readable {
     Image(Decoded),
     Features(Vec<u8>),
 }
 
-fn decoded(content: Content<'_>) -> Result<Readable, Fault> {
+fn decoded(content: Content<'_>) -> Result<Readable, DecodeError> {
     match content {
-        Content::File(bytes) => Ok(Readable::Image(decode(&bytes)?)),
+        Content::File(bytes) => decode(&bytes).map(Readable::Image),
         Content::Pixels(pixels) => Ok(Readable::Image(pixels.rgb().into())),
-        Content::Features(row) => match features::not_finite(&row) {
-            Some((index, value)) => Err(Fault::NotFinite { index, value }),
-            None => Ok(Readable::Features(row)),
-        },
+        Content::Features(row) => Ok(Readable::Features(row)),
     }
 }
 

@@ -94,6 +94,26 @@ pub(super) fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     Ok((File::open(path)?, metadata.len()))
 }
 
+/// Reads from a place on, whatever other threads read of the file.
+#[cfg(unix)]
+pub(super) fn read_exact_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
+}
+
+/// As above.
+#[cfg(not(unix))]
+pub(super) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_read(file, bytes, place)?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes = &mut bytes[n..];
+        place += n as u64;
+    }
+    Ok(())
+}
+
 /// All bytes of a file of reasonable size.
 fn file_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let (file, n_bytes) = open_regular(path)?;

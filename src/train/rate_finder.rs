@@ -15,7 +15,7 @@ use crate::train::device::TrainDevice;
 use crate::train::network;
 use crate::train::optimizer;
 use crate::train::plan::Plan;
-use crate::train::splits::Reading;
+use crate::train::splits::{Reading, of_split};
 use crate::train::{Completion, TrainError};
 
 /// Rates from the first to the last step, each as many times the one before.
@@ -95,8 +95,7 @@ pub fn find(
     plan.spec.gradient_accumulation_steps = 1;
     let mut trainee = network::build(&plan, device)?.trainee;
     let reading = Reading { plan: &plan, resources, events, stop, cache: None };
-    let (_, listing) =
-        plan.listings.iter().find(|(split, _)| *split == Split::Train).expect("a plan has a train split");
+    let listing = of_split(&plan.listings, Split::Train).expect("a plan has a train split");
     let Completion::Done(images) = reading.images(Split::Train, listing, Some(trainee.frame()))? else {
         return Ok(Completion::Stopped);
     };

@@ -33,7 +33,7 @@ use crate::train::plan::Plan;
 use crate::train::proof;
 use crate::train::rate_groups;
 use crate::train::schedule::StepSchedule;
-use crate::train::splits::{Reading, Splits, data_facts, images_of};
+use crate::train::splits::{Reading, Splits, data_facts, of_split};
 use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
 
@@ -266,7 +266,7 @@ impl Session<'_> {
     fn sources(&self, plan: &Plan, splits: &Splits, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
         let mut made = Vec::new();
         for wanted in [Split::Train, Split::Valid] {
-            let images = images_of(splits, wanted).expect("a plan has a train and a valid split");
+            let images = of_split(splits, wanted).expect("a plan has a train and a valid split");
             let Completion::Done(source) = self.reading(plan).source(Arc::clone(images), wanted, trainee.frame())?
             else {
                 return Ok(Completion::Stopped);
@@ -363,7 +363,7 @@ impl Session<'_> {
         splits: &Splits,
         history: &History,
     ) -> Result<Completion<()>, TrainError> {
-        let Some(images) = images_of(splits, Split::Test) else { return Ok(Completion::Done(())) };
+        let Some(images) = of_split(splits, Split::Test) else { return Ok(Completion::Done(())) };
         let monitor = self.plan.spec.checkpoint.monitor.key();
         // Where every value is NaN, the last epoch is as good as any.
         let last = || history.values(monitor).last().map_or(self.epochs_done(), |(epoch, _)| *epoch);
@@ -388,7 +388,7 @@ impl Session<'_> {
 
 /// The optimizer's steps in an epoch.
 fn steps_per_epoch(plan: &Plan, splits: &Splits) -> u64 {
-    let n_batches = images_of(splits, Split::Train)
+    let n_batches = of_split(splits, Split::Train)
         .map_or(0, |images| batches::of_split(plan, Split::Train, images.labels()).batches_per_epoch());
     n_batches.div_ceil(u64::from(plan.spec.gradient_accumulation_steps))
 }

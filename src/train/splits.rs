@@ -39,9 +39,9 @@ pub struct Reading<'a> {
 /// The images of every split.
 pub type Splits = Vec<(Split, Arc<Images>)>;
 
-/// A split's images, where the plan has that split.
-pub fn images_of(splits: &Splits, wanted: Split) -> Option<&Arc<Images>> {
-    splits.iter().find(|(split, _)| *split == wanted).map(|(_, images)| images)
+/// What there is of a split, such as its listing or its images, where the plan has that split.
+pub fn of_split<T>(splits: &[(Split, T)], wanted: Split) -> Option<&T> {
+    splits.iter().find(|(split, _)| *split == wanted).map(|(_, found)| found)
 }
 
 /// How the images of every split are read.

@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::data::feature_cache::CacheError;
+use crate::data::location::read_exact_at;
 
 const HEAD: &[u8; 8] = b"xprows01";
 const TAIL: &[u8; 8] = b"xprowend";
@@ -67,8 +68,8 @@ impl Shard {
         }
         let mut head = [0; HEAD_BYTES as usize];
         let mut tail = [0; TAIL_BYTES as usize];
-        read_at(&file, &mut head, 0).map_err(at())?;
-        read_at(&file, &mut tail, n_bytes - TAIL_BYTES).map_err(at())?;
+        read_exact_at(&file, &mut head, 0).map_err(at())?;
+        read_exact_at(&file, &mut tail, n_bytes - TAIL_BYTES).map_err(at())?;
         if head[..8] != HEAD[..] || tail[16..] != TAIL[..] {
             return Err(damaged("it does not begin and end as it should"));
         }
@@ -79,7 +80,7 @@ impl Shard {
             return Err(damaged("its size does not fit its rows"));
         }
         let mut index = vec![0; (n_rows * ENTRY_BYTES) as usize];
-        read_at(&file, &mut index, n_bytes - TAIL_BYTES - n_rows * ENTRY_BYTES).map_err(at())?;
+        read_exact_at(&file, &mut index, n_bytes - TAIL_BYTES - n_rows * ENTRY_BYTES).map_err(at())?;
         if xxh3_64(&index) != u64_of(&tail[8..16]) {
             return Err(damaged("its index is not what was written"));
         }
@@ -98,7 +99,7 @@ impl Shard {
 
     /// Reads a row and checks it.
     pub fn read(&self, row: usize, bytes: &mut [u8]) -> Result<(), CacheError> {
-        read_at(&self.file, bytes, HEAD_BYTES + row as u64 * self.row_bytes as u64)
+        read_exact_at(&self.file, bytes, HEAD_BYTES + row as u64 * self.row_bytes as u64)
             .map_err(CacheError::at(&self.path))?;
         match xxh3_64(bytes) == self.entries[row].checksum {
             true => Ok(()),
@@ -167,17 +168,4 @@ pub fn remove_partial(folder: &Path) -> io::Result<()> {
 
 fn u64_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, start)
-}
-
-#[cfg(not(unix))]
-fn read_at(file: &File, bytes: &mut [u8], start: u64) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = file.try_clone()?;
-    file.seek(SeekFrom::Start(start))?;
-    file.read_exact(bytes)
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
+use crate::data::features;
 use crate::data::idx::IdxFault;
 use crate::data::images::{
     BadImage, Fault, Images, MAX_LISTED_BAD_IMAGES, ReadError, ReadSettings, Readable, SampleShape, decoded, resized,
@@ -187,7 +188,10 @@ fn look_at(
             let pixels = keep.then(|| resized(decoded, settings).pixels_hwc.into_boxed_slice());
             Ok(Usable { hash, is_turned, pixels })
         }
-        // The kernel keeps what it has read of the file.
-        Readable::Features(_) => Ok(Usable { hash, is_turned: false, pixels: None }),
+        Readable::Features(row) => match features::not_finite(&row) {
+            Some((index, value)) => Err(Fault::NotFinite { index, value }),
+            // The kernel keeps what it has read of the file.
+            None => Ok(Usable { hash, is_turned: false, pixels: None }),
+        },
     }
 }

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::data::decode::decode;
+use crate::data::features;
 use crate::data::folder::scan;
 use crate::data::golden;
 use crate::data::listing::Listing;

@@ -1,6 +1,7 @@
 //! The command line: the only layer that parses flags, prints and picks exit codes.
 
 mod augment;
+mod behind;
 mod cache;
 mod check;
 mod compare;

@@ -4,9 +4,11 @@
 //! given; who calls makes it appear whole.
 
 pub mod architecture;
+pub mod framework;
 pub mod keras;
 pub mod npz;
 pub mod safetensors;
+pub mod sidecar;
 
 use std::io;
 

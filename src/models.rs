@@ -11,6 +11,7 @@ pub mod efficientnet_lite;
 mod flex;
 pub mod freeze;
 pub mod head;
+pub mod keras_order;
 pub mod layout;
 pub mod mobilenet_v2;
 pub mod node;

@@ -68,6 +68,15 @@ impl LoadedSpec {
         Ok(Self { path: path.to_owned(), text, spec, node, out_of_range })
     }
 
+    /// Reads a spec that was recorded with all of its keys; those that came later mean what was done before there were any.
+    pub fn from_record(path: &Path, text: String, sets: &[String]) -> Result<Self, SpecError> {
+        let recorded: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let data = &recorded["data"];
+        let is_older = data["image_size"] != serde_json::Value::Null && data["decode"] == serde_json::Value::Null;
+        let older: Vec<String> = is_older.then(|| "data.decode=plain".to_owned()).into_iter().collect();
+        Self::from_text(path, text, &[&older[..], sets].concat())
+    }
+
     /// The values that are out of their range, and keys that do not fit what the data are. With any of them the spec may be checked further, but not used.
     pub fn out_of_range(&self) -> &[Problem] {
         &self.out_of_range
@@ -136,4 +145,28 @@ fn locate(node: &Node, problems: Vec<Problem>) -> Vec<Problem> {
     };
     let one = |(i, problem)| if i < MAX_LOCATED { located(problem) } else { problem };
     problems.into_iter().enumerate().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::schema::data::Decode;
+
+    const SPEC: &str =
+        "{ name: a, data: { train: t, valid: v, image_size: 8 }, model: { backbone: vgg_tiny }, epochs: 1 }";
+
+    /// A run of a time before the key goes on with the pixels that it saw; `--set` has the last word.
+    #[test]
+    fn a_record_from_before_a_key_means_what_was_done_then() {
+        let decode = |text: &str, sets: &[String]| {
+            LoadedSpec::from_record(Path::new("a.yaml"), text.to_owned(), sets).unwrap().spec.data.decode
+        };
+        let spec = LoadedSpec::from_text(Path::new("a.yaml"), SPEC.to_owned(), &[]).unwrap().spec;
+        assert_eq!(spec.data.decode, Decode::LibjpegTurbo);
+        let mut record = fingerprint::resolved(&spec);
+        assert_eq!(decode(&record.to_string(), &[]), Decode::LibjpegTurbo);
+        record["data"].as_object_mut().unwrap().remove("decode");
+        assert_eq!(decode(&record.to_string(), &[]), Decode::Plain);
+        assert_eq!(decode(&record.to_string(), &["data.decode=libjpeg_turbo".to_owned()]), Decode::LibjpegTurbo);
+    }
 }

@@ -25,6 +25,7 @@ pub mod network;
 pub mod optimizer;
 pub mod plan;
 pub mod predict;
+mod pretrained;
 pub mod probe;
 pub mod proof;
 pub mod rate_finder;

@@ -4,12 +4,13 @@ pub mod axes;
 pub mod cache;
 pub mod classes;
 pub mod digest;
-pub mod efficientnet_names;
 pub mod fetch;
 pub mod format;
 pub mod golden;
 pub mod load;
 pub mod locate;
+pub mod lookalike;
+pub mod matching;
 pub mod preprocessing;
 pub mod registry;
 
@@ -31,6 +32,9 @@ pub enum WeightsError {
     Length { origin: String, expected: u64, found: u64 },
     #[error("use {origin}: its {kind} is {found}, and {expected} is expected")]
     Hash { origin: String, kind: &'static str, expected: String, found: String },
+    /// Where no hash is published, the content must be such a file.
+    #[error("use {origin}: {reason}")]
+    NotWeights { origin: String, reason: String },
     #[error("use {}: it is none of the files that xp knows", path.display())]
     Unknown { path: PathBuf },
     #[error("use {}: {source_name} has no such file", path.display())]

@@ -6,6 +6,8 @@
 //! of the additions is fixed by input channel and position in the kernel, never by the size of a map, of a batch, or by
 //! the number of threads.
 //!
+//! [`resample`] is about images in bytes before they are any of this.
+//!
 //! What changes while it trains has modules of its own: [`trained`] for convolutions of batches and their gradients,
 //! [`update`] for optimizers.
 
@@ -15,6 +17,7 @@ pub mod depthwise;
 pub mod elementwise;
 mod lanes;
 pub mod map;
+pub mod resample;
 pub mod tile;
 pub mod trained;
 pub mod update;

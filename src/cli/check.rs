@@ -37,9 +37,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     if args.json {
         output::print_json(&fingerprint::resolved(&plan.spec))
     } else {
-        for warning in &plan.warnings {
-            output::say(&format!("warning: {warning}\n"));
-        }
+        output::say_of_plan(&plan);
         output::print(&found(&args.spec, &plan))
     }
 }

@@ -97,6 +97,14 @@ impl Context {
         Ok((store, id))
     }
 
+    /// The run that has exactly this name, if any has.
+    pub fn run_called(&self, name: &str) -> Result<Option<RunId>, Failure> {
+        let Some(store) = self.wait(Store::open_existing(&self.home.database()))? else { return Ok(None) };
+        let Ok(id) = self.wait(store.find_run(name)) else { return Ok(None) };
+        let run = self.wait(store.run_detail(&id, &self.observer()))?;
+        Ok((run.summary.name == name).then_some(id))
+    }
+
     /// Runs, newest first; none where nothing was ever run.
     pub fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, Failure> {
         match self.existing_store()? {

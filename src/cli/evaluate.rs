@@ -8,6 +8,7 @@ use std::thread;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::behind::Behind;
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -32,7 +33,7 @@ use crate::spec::schema::source::{CsvSource, FeatureSource, ImageSource};
 use crate::spec::short_forms::DeviceChoice;
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
-use crate::train::plan::plan_evaluation;
+use crate::train::plan::plan_evaluation_through;
 use crate::train::{Completion, TrainError, device, listings};
 
 /// Measure a run's checkpoint on its test images, or on others.
@@ -51,6 +52,10 @@ pub(crate) struct EvaluateArgs {
     /// Which checkpoint: best, last or an epoch.
     #[arg(long, default_value = "best")]
     checkpoint: CheckpointChoice,
+    /// Of a run on features that is measured on images: what made the features, a folder of `xp features` or the spec it
+    /// was given. By default the folder that the features lie in.
+    #[arg(long, value_name = "DIR|SPEC", requires = "data")]
+    behind: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda or cuda:N; by default as the run did.
     #[arg(long)]
     device: Option<DeviceChoice>,
@@ -84,9 +89,12 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
     let checkpoint = choose(&run, args.checkpoint)?;
     let loaded = spec_of_checkpoint(&run, checkpoint, args.device)?;
-    let (split, listing) = listing(&run, &loaded, args.data.as_deref())?;
+    let behind = behind(&run, &loaded, args)?;
+    let loaded = behind.as_ref().map_or(&loaded, |behind| &behind.loaded);
+    let (split, listing) = listing(&run, loaded, args.data.as_deref())?;
     let data = Measurable { split, origin: listing.origin.clone(), is_part: listing.is_part };
-    let plan = plan_evaluation(&loaded, split, listing, args.steps)?;
+    let last_row = behind.as_ref().and_then(|behind| behind.last_row.as_deref());
+    let plan = plan_evaluation_through(loaded, last_row, split, listing, args.steps)?;
     let device = device::open(loaded.spec.device)?;
     let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
     let run_dir = context.home.run_dir(&id);
@@ -94,7 +102,10 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let measured = thread::scope(|scope| {
         let (sender, events) = sync_channel(64);
         let (plan, device, run_dir) = (&plan, &device, &run_dir);
-        let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
+        let weights_hash = match &behind {
+            Some(behind) => behind.weights_hash.as_deref(),
+            None => run.model.as_ref().map(|model| model.weights_hash.as_str()),
+        };
         let recorded = run.data.as_ref().filter(|_| args.data.is_none());
         let split = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
         let cache = FeatureCache::of_spec(&plan.spec.cache, context.home.feature_cache_dir());
@@ -116,6 +127,23 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
         return Err(Failure::Interrupted { name: run.summary.name });
     };
     report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, n_split_images, notes })
+}
+
+/// A run that was trained on features, and is to be measured on images.
+fn behind(run: &RunDetail, loaded: &LoadedSpec, args: &EvaluateArgs) -> Result<Option<Behind>, Failure> {
+    let is_images = |path: &Path| {
+        let has_features = ["test.npy", "valid.npy"].iter().any(|name| path.join(name).is_file());
+        path.is_dir() && !has_features || path.extension().is_some_and(|extension| extension == "csv")
+    };
+    let sees_images = args.behind.is_some() || args.data.as_deref().is_some_and(is_images);
+    match (on_features(&loaded.spec.data), sees_images) {
+        (true, true) => Behind::of(&run.summary.name, loaded, args.behind.as_deref()).map(Some),
+        (false, _) if args.behind.is_some() => Err(Failure::Usage {
+            what: format!("the run {} has a backbone of its own", run.summary.name),
+            hint: "`--behind` is for runs that were trained on features".to_owned(),
+        }),
+        _ => Ok(None),
+    }
 }
 
 /// What was said while measuring.
@@ -203,7 +231,7 @@ pub(crate) fn choose(run: &RunDetail, choice: CheckpointChoice) -> Result<&Saved
 /// The spec as the run resolved it, its folders relative to where it was.
 pub(crate) fn loaded_spec(run: &RunDetail, sets: &[String]) -> Result<LoadedSpec, Failure> {
     let path = run.environment.get(SPEC_PATH).map_or_else(PathBuf::new, PathBuf::from);
-    Ok(LoadedSpec::from_text(&path, run.resolved_json.clone(), sets)?)
+    Ok(LoadedSpec::from_record(&path, run.resolved_json.clone(), sets)?)
 }
 
 /// The images to measure, with the classes that were trained.

@@ -1,6 +1,6 @@
 //! `xp export`: a run's network as files that Keras and PyTorch open.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,25 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
+use crate::cli::behind::made_of;
 use crate::cli::context::Context;
-use crate::cli::evaluate::CheckpointChoice;
+use crate::cli::evaluate::{CheckpointChoice, loaded_spec};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Overwrite};
-use crate::cli::predict::trained;
+use crate::cli::predict::{Network, trained};
+use crate::export::framework::{self, Framework};
+use crate::export::sidecar::{AxisOrder, ImageInput, Sidecar};
 use crate::export::{ExportError, Trained, architecture, keras, npz, safetensors};
 use crate::models::parameters::Parameters;
 use crate::report::json as report_json;
+use crate::spec::schema::weights::Selection;
 use crate::train::network::all_tensors;
 use crate::train::plan::Plan;
 use crate::train::predict::Predictor;
 use crate::train::probe::{self, Gap};
 use crate::train::{TrainError, device};
 use crate::weights::load::FileParameters;
+use crate::weights::matching::{Top, Wanted};
 
 /// Write a run's network as files that Keras and PyTorch open.
 ///
@@ -39,6 +44,10 @@ pub(crate) struct ExportArgs {
     /// Which checkpoint: best, last or an epoch.
     #[arg(long, default_value = "best")]
     checkpoint: CheckpointChoice,
+    /// Of a run that was trained on features: write it with the backbone before it, which made them: a folder of
+    /// `xp features`, or the spec it was given. Without this its head is written alone.
+    #[arg(long, value_name = "DIR|SPEC")]
+    behind: Option<PathBuf>,
     /// Read the file back: every tensor must be the network's to the bit, and a network built from the file must give the
     /// same answers to generated images.
     #[arg(long)]
@@ -67,6 +76,18 @@ enum ExportFormat {
 }
 
 impl ExportFormat {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::KerasH5 => "keras-h5",
+            Self::H5 => "h5",
+            Self::WeightsH5 => "weights-h5",
+            Self::Keras => "keras",
+            Self::Safetensors => "safetensors",
+            Self::Npz => "npz",
+            Self::Json => "json",
+        }
+    }
+
     fn ending(self) -> &'static str {
         match self {
             Self::KerasH5 | Self::H5 => "h5",
@@ -83,96 +104,141 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
     let (store, id) = context.find_run(&args.run)?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
     let name = &run.summary.name;
-    let path = match &args.output {
-        Some(path) if args.format == ExportFormat::KerasH5 => path.with_extension("h5"),
-        Some(path) => path.clone(),
-        None => context.home.run_dir(&id).join("exports").join(format!("{name}.{}", args.format.ending())),
-    };
-    if let (ExportFormat::WeightsH5, false) = (args.format, path.to_string_lossy().ends_with(".weights.h5")) {
-        return Err(Failure::Usage {
-            what: format!("{} does not end in .weights.h5", path.display()),
-            hint: "Keras tells these files from older ones by that ending".to_owned(),
-        });
-    }
-    let at = |source| Failure::Io { what: format!("write {}", path.display()), source };
-    fs::create_dir_all(output::folder_of(&path)).map_err(at)?;
+    let files = Files::named(args, name, &context.home.run_dir(&id).join("exports"))?;
     let overwrite = if args.force { Overwrite::Always } else { Overwrite::Never };
+    files.check(overwrite)?;
+    let path = &files.main;
+    let at = |source| Failure::Io { what: format!("write {}", path.display()), source };
+    fs::create_dir_all(output::folder_of(path)).map_err(at)?;
     if args.format == ExportFormat::Json {
         let text = format!("{:#}\n", report_json::detail(&run));
-        output::write_whole(&path, text.as_bytes(), overwrite).map_err(at)?;
-        return output::print(&format!("{}\n", output::from_here(&path).display()));
+        output::write_whole(path, text.as_bytes(), overwrite).map_err(at)?;
+        return output::print(&format!("{}\n", output::from_here(path).display()));
     }
-    let (predictor, plan) = trained(context, &id, &run, args.checkpoint, None)?;
-    let network = network(&predictor, &plan)?;
-    let beside = json!({
-        "schema": 1,
-        "run": run.summary.id,
-        "name": name,
-        "classes": plan.classes(),
-        "image_size": plan.spec.data.image_size,
-        "resize": plan.filter,
-        "pixels": plan.preprocessing,
-    });
-    write(args.format, &network, name, &beside, &path, overwrite)?;
+    let wanted = match &args.behind {
+        Some(behind) => Network::WithBackbone { behind: Some(behind) },
+        None => Network::AsTrained,
+    };
+    let (predictor, plan) = trained(context, &id, &run, args.checkpoint, None, wanted)?;
+    let tensors = all_tensors(&plan, predictor.trainee()).map_err(TrainError::from)?;
+    let network = Trained { plan: plan.network.clone(), input_chw: plan.input_chw, tensors };
+    let framework = plan.source.and_then(|source| Framework::of(source.backbone, source.form));
+    let is_torch = args.format == ExportFormat::Safetensors;
+    let network = if is_torch { framework::named(&network, framework.as_ref()) } else { network };
+    let described = Sidecar {
+        run: json!(run.summary.id),
+        name,
+        format: args.format.as_str(),
+        trained: &network,
+        source: plan.source,
+        features: if plan.source.is_none() { made_of(&loaded_spec(&run, &[])?) } else { Value::Null },
+        input: plan.source.map(|_| ImageInput {
+            image_size: json!(plan.spec.data.image_size),
+            pixels: plan.preprocessing,
+            filter: plan.filter,
+            exif: plan.spec.data.exif,
+        }),
+        classes: plan.classes(),
+        framework: framework.as_ref().filter(|_| is_torch),
+        order: if is_torch { AxisOrder::ChannelsFirst } else { AxisOrder::ChannelsLast },
+    };
+    write(args.format, &network, name, &described.json(), &files, overwrite)?;
     if args.verify {
-        verify(&Written { format: args.format, path: &path }, &network, &predictor, &plan)?;
+        verify(&Written { format: args.format, path }, &network, &predictor, &plan)?;
     }
-    output::print(&format!("{}\n", output::from_here(&path).display()))
+    output::print(&format!("{}\n", output::from_here(path).display()))
 }
 
-fn network(predictor: &Predictor, plan: &Plan) -> Result<Trained, Failure> {
-    let tensors = all_tensors(plan, predictor.trainee()).map_err(TrainError::from)?;
-    Ok(Trained { plan: plan.network.clone(), input_chw: plan.input_chw, tensors })
+/// The files of an export.
+struct Files {
+    main: PathBuf,
+    /// What keras-h5 has beside it: the architecture.
+    architecture: Option<PathBuf>,
+    /// What stands beside every file of tensors.
+    sidecar: Option<PathBuf>,
+}
+
+impl Files {
+    /// The name that is given is the name that is written; keras-h5 puts an ending of its own behind it, for two files.
+    fn named(args: &ExportArgs, run: &str, exports: &Path) -> Result<Self, Failure> {
+        let ending = args.format.ending();
+        let mut stem = None;
+        let main = match &args.output {
+            Some(path) if args.format == ExportFormat::KerasH5 => {
+                let text = path.to_string_lossy();
+                let name = text.strip_suffix(".h5").or_else(|| text.strip_suffix(".json")).unwrap_or(&text).to_owned();
+                let main = PathBuf::from(format!("{name}.h5"));
+                stem = Some(name);
+                main
+            }
+            Some(path) => path.clone(),
+            None => {
+                stem = Some(exports.join(run).to_string_lossy().into_owned());
+                exports.join(format!("{run}.{ending}"))
+            }
+        };
+        if (args.format, main.to_string_lossy().ends_with(".weights.h5")) == (ExportFormat::WeightsH5, false) {
+            return Err(Failure::Usage {
+                what: format!("{} does not end in .weights.h5", main.display()),
+                hint: "Keras tells these files from older ones by that ending".to_owned(),
+            });
+        }
+        let architecture =
+            stem.filter(|_| args.format == ExportFormat::KerasH5).map(|stem| format!("{stem}.json").into());
+        let has_sidecar = args.format != ExportFormat::Json;
+        let sidecar = has_sidecar.then(|| PathBuf::from(format!("{}.json", main.display())));
+        Ok(Self { main, architecture, sidecar })
+    }
+
+    /// Refuses to replace any of them, before any is written.
+    fn check(&self, overwrite: Overwrite) -> Result<(), Failure> {
+        let all = [Some(&self.main), self.architecture.as_ref(), self.sidecar.as_ref()];
+        match all.into_iter().flatten().find(|path| path.exists()) {
+            Some(path) if overwrite == Overwrite::Never => Err(Failure::Usage {
+                what: format!("{} is there already", path.display()),
+                hint: "`--force` replaces it, `-o` names another".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn write(
     format: ExportFormat,
     network: &Trained,
     name: &str,
-    beside: &Value,
-    path: &Path,
+    described: &Value,
+    files: &Files,
     overwrite: Overwrite,
 ) -> Result<(), Failure> {
-    whole(path, overwrite, |path| match format {
+    whole(&files.main, |path| match format {
         ExportFormat::KerasH5 => keras::write_legacy_weights(network, path),
         ExportFormat::H5 => keras::write_legacy_model(network, name, path),
         ExportFormat::WeightsH5 => keras::write_weights(network, path),
         ExportFormat::Keras => keras::write_archive(network, name, path),
         ExportFormat::Safetensors => {
             let metadata =
-                HashMap::from([("format".to_owned(), "pt".to_owned()), ("xp".to_owned(), beside.to_string())]);
+                BTreeMap::from([("format".to_owned(), "pt".to_owned()), ("xp".to_owned(), described.to_string())]);
             safetensors::write(network, metadata, path)
         }
         ExportFormat::Npz => npz::write(network, path),
         ExportFormat::Json => unreachable!("a run has no tensors to write"),
     })?;
-    let at = |path: &Path| {
-        let what = format!("write {}", path.display());
-        move |source| Failure::Io { what, source }
-    };
-    if format == ExportFormat::KerasH5 {
-        let model = path.with_extension("json");
-        let text = architecture::json(name, &architecture::layers(network)).to_string();
-        output::write_whole(&model, text.as_bytes(), overwrite).map_err(at(&model))?;
+    let architecture = || architecture::json(name, &architecture::layers(network)).to_string();
+    let texts = [
+        files.architecture.as_ref().map(|path| (path, architecture())),
+        files.sidecar.as_ref().map(|path| (path, format!("{described:#}\n"))),
+    ];
+    for (path, text) in texts.into_iter().flatten() {
+        output::write_whole(path, text.as_bytes(), overwrite)
+            .map_err(|source| Failure::Io { what: format!("write {}", path.display()), source })?;
     }
-    let described = PathBuf::from(format!("{}.json", path.display()));
-    output::write_whole(&described, format!("{beside:#}\n").as_bytes(), overwrite).map_err(at(&described))?;
     Ok(())
 }
 
 /// Writes under another name, and gives the file its own once it is whole.
-fn whole(
-    path: &Path,
-    overwrite: Overwrite,
-    write: impl FnOnce(&Path) -> Result<(), ExportError>,
-) -> Result<(), Failure> {
+fn whole(path: &Path, write: impl FnOnce(&Path) -> Result<(), ExportError>) -> Result<(), Failure> {
     let at = |source| Failure::Io { what: format!("write {}", path.display()), source };
-    if overwrite == Overwrite::Never && path.exists() {
-        return Err(Failure::Usage {
-            what: format!("{} is there already", path.display()),
-            hint: "`--force` replaces it, `-o` names another".to_owned(),
-        });
-    }
     let folder = tempfile::Builder::new().prefix(".xp-").tempdir_in(output::folder_of(path)).map_err(at)?;
     let written = folder.path().join("export");
     write(&written).map_err(Failure::Export)?;
@@ -188,11 +254,12 @@ struct Written<'a> {
 
 impl Written<'_> {
     /// Opens it as any other file of weights is opened; an .npz, which is none, as what it is.
-    fn open(&self) -> Result<Box<dyn Parameters>, Failure> {
+    fn open(&self, network: &Trained) -> Result<Box<dyn Parameters>, Failure> {
+        let wanted = Wanted { layout: &network.plan.layout, top: Top::Needed(&network.plan.head) };
         match self.format {
             ExportFormat::Npz => Ok(Box::new(npz::Arrays::open(self.path).map_err(|error| self.unlike(&error))?)),
             _ => {
-                let opened = FileParameters::open(self.path, String::new());
+                let opened = FileParameters::open(self.path, wanted, &Selection::default(), String::new());
                 Ok(Box::new(opened.map_err(|error| self.unlike(&error))?))
             }
         }
@@ -205,7 +272,7 @@ impl Written<'_> {
 
 /// Compares the file's tensors with the network's, and the answers of a network built from it with the run's.
 fn verify(written: &Written<'_>, network: &Trained, predictor: &Predictor, plan: &Plan) -> Result<(), Failure> {
-    let file = written.open()?;
+    let file = written.open(network)?;
     for (address, values) in &network.tensors {
         let found = file.values(address).map_err(|error| written.unlike(&error))?;
         let is_same = found.len() == values.len() && found.iter().zip(values).all(|(a, b)| a.to_bits() == b.to_bits());

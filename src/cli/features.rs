@@ -56,6 +56,7 @@ pub(crate) struct FeaturesArgs {
 
 pub(crate) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
     let plan = planned(args)?;
+    output::say_of_plan(&plan);
     let device = device::of_spec(&plan.spec)?;
     let stop = stop_on_signals()?;
     let lines = if args.json { Lines::Hidden } else { Lines::Printed };
@@ -68,7 +69,8 @@ pub(crate) fn features(args: &FeaturesArgs) -> Result<(), Failure> {
             let overwrite = if args.force { Overwrite::Always } else { Overwrite::Never };
             let resources = Resources::new(args.loader_threads.map(usize::from));
             let events = Events::new(sender);
-            Extraction { plan, device, output: &args.output, overwrite, resources, events, stop }.run()
+            Extraction { plan, spec_path: &args.spec, device, output: &args.output, overwrite, resources, events, stop }
+                .run()
         });
         for event in events {
             progress.event(&event);

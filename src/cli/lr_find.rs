@@ -61,6 +61,7 @@ pub(crate) fn lr_find(args: &LrFindArgs) -> Result<(), Failure> {
     sets.extend(args.device.as_ref().map(|device| format!("device={device}")));
     let loaded = LoadedSpec::read(&args.spec, &sets)?;
     let plan = plan(&loaded)?;
+    output::say_of_plan(&plan);
     let device = device::of_spec(&loaded.spec)?;
     let stop = stop_on_signals()?;
     let mut progress = Progress::new(Lines::Hidden, String::new(), String::new(), 1);

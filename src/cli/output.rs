@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::cli::failure::Failure;
+use crate::train::plan::Plan;
 
 /// Columns to lay a table out in when nobody says how many there are.
 const DEFAULT_WIDTH: usize = 80;
@@ -25,6 +26,16 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Says something on standard error. Where nobody can read it there is nothing more to say.
 pub(crate) fn say(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Says what should be known of a plan before its work begins.
+pub(crate) fn say_of_plan(plan: &Plan) {
+    for warning in &plan.warnings {
+        say(&format!("warning: {warning}\n"));
+    }
+    for note in &plan.notes {
+        say(&format!("note: {note}\n"));
+    }
 }
 
 /// Prints indented JSON.

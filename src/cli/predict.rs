@@ -8,6 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::behind::Behind;
 use crate::cli::context::Context;
 use crate::cli::evaluate::{CheckpointChoice, choose, spec_of_checkpoint};
 use crate::cli::failure::Failure;
@@ -19,31 +20,39 @@ use crate::report::predictions::{self, Predicted};
 use crate::run::detail::RunDetail;
 use crate::run::id::RunId;
 use crate::run::metric::Split;
+use crate::spec::schema::weights::Selection;
 use crate::spec::short_forms::DeviceChoice;
 use crate::store::StoreError;
 use crate::train::device;
-use crate::train::plan::{Plan, plan_evaluation};
+use crate::train::plan::{Plan, plan_evaluation, plan_evaluation_through};
 use crate::train::predict::{Prediction, Predictor};
 use crate::weights::cache::Cache;
 use crate::weights::classes;
-use crate::weights::locate::{Stored, how_to_bring, on_this_machine};
+use crate::weights::locate::{Located, Stored, how_to_bring, on_this_machine};
 use crate::weights::registry::{self, Contents, Source};
 
 /// Name the classes of images, by a run or by a backbone as it was trained on ImageNet.
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
-    /// A run, as `xp show` takes it; a backbone such as efficientnet_lite0; or a source of weights, as `xp weights list`
-    /// names them.
+    /// A run, as `xp show` takes it; a backbone such as efficientnet_lite0; a source of weights, as `xp weights list`
+    /// names them; or, with `--as`, a file of weights with ImageNet's classifier.
     subject: String,
     /// Images, folders of images, or patterns such as 'photos/*.jpg'.
     #[arg(required = true)]
     images: Vec<PathBuf>,
+    /// The source whose layout and preprocessing a file of weights has, such as vgg19.keras.
+    #[arg(long = "as", value_name = "SOURCE")]
+    source: Option<String>,
     /// How many classes of each image are shown.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     top: u16,
     /// Which checkpoint of a run: best, last or an epoch.
     #[arg(long, default_value = "best")]
     checkpoint: CheckpointChoice,
+    /// Of a run that was trained on features: what made them, a folder of `xp features` or the spec it was given. By
+    /// default the folder that the features lie in.
+    #[arg(long, value_name = "DIR|SPEC")]
+    behind: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long)]
     device: Option<DeviceChoice>,
@@ -121,9 +130,25 @@ fn picture(prediction: &Prediction) -> Option<String> {
 
 /// The network, and its classes' names by label.
 fn predictor(args: &PredictArgs, context: &Context) -> Result<(Predictor, Vec<String>), Failure> {
+    if let Some(source) = &args.source {
+        return of_file(source, args);
+    }
     let of_backbone = registry::all().find(|source| source.backbone.as_str() == args.subject);
     match registry::by_name(&args.subject).or(of_backbone) {
-        Some(source) => of_source(source, args),
+        Some(source) => {
+            let otherwise = match registry::by_name(&args.subject) {
+                Some(_) => String::new(),
+                None => format!(", `{}` the weights", source.name),
+            };
+            if let Some(run) = context.run_called(&args.subject)? {
+                let short = run.short();
+                return Err(Failure::Usage {
+                    what: format!("{} is ambiguous: a backbone, and the run {short}", args.subject),
+                    hint: format!("`{short}` names the run{otherwise}"),
+                });
+            }
+            of_source(source, args)
+        }
         None => of_run(args, context),
     }
 }
@@ -139,10 +164,31 @@ fn of_source(source: &'static Source, args: &PredictArgs) -> Result<(Predictor, 
         let what = format!("{} with its classifier is not in {}", source.name, cache.dir.display());
         Failure::NotThere { what, hint }
     })?;
-    debug_assert!(matches!(located.stored, Stored::Embedded(_) | Stored::File(_)));
+    by_imagenet(&located, args)
+}
+
+/// A file of the user's own, read as a source's.
+fn of_file(source: &str, args: &PredictArgs) -> Result<(Predictor, Vec<String>), Failure> {
+    let source = registry::by_name(source).ok_or_else(|| Failure::NotThere {
+        what: format!("there are no weights called {source:?}"),
+        hint: "`xp weights list` shows the sources".to_owned(),
+    })?;
+    let path = PathBuf::from(&args.subject);
+    if !path.is_file() {
+        let hint = "with `--as`, the first argument is a file of weights".to_owned();
+        return Err(Failure::NotThere { what: format!("{} is no file", path.display()), hint });
+    }
+    let (stored, selection) = (Stored::File(path), Selection::default());
+    by_imagenet(&Located { source, stored, blake3: String::new(), published: None, selection }, args)
+}
+
+/// The network of some weights with ImageNet's classifier.
+fn by_imagenet(located: &Located, args: &PredictArgs) -> Result<(Predictor, Vec<String>), Failure> {
     let device = device::open(args.device.unwrap_or_default())?;
     let names = classes::imagenet().iter().map(|class| class.name.to_owned()).collect();
-    Ok((Predictor::of_source(&located, &device)?, names))
+    let (predictor, said) = Predictor::of_source(located, &device)?;
+    said.iter().for_each(|text| output::say(&format!("warning: {text}\n")));
+    Ok((predictor, names))
 }
 
 fn of_run(args: &PredictArgs, context: &Context) -> Result<(Predictor, Vec<String>), Failure> {
@@ -154,8 +200,18 @@ fn of_run(args: &PredictArgs, context: &Context) -> Result<(Predictor, Vec<Strin
         other => other,
     })?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
-    let (predictor, plan) = trained(context, &id, &run, args.checkpoint, args.device)?;
+    let network = Network::WithBackbone { behind: args.behind.as_deref() };
+    let (predictor, plan) = trained(context, &id, &run, args.checkpoint, args.device, network)?;
     Ok((predictor, plan.classes().to_vec()))
+}
+
+/// What of a network is wanted where a run has a head alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Network<'a> {
+    /// As it was trained.
+    AsTrained,
+    /// With the backbone before it, whose features it was trained on.
+    WithBackbone { behind: Option<&'a Path> },
 }
 
 /// The network of a run's checkpoint, and its plan.
@@ -165,23 +221,33 @@ pub(crate) fn trained(
     run: &RunDetail,
     checkpoint: CheckpointChoice,
     device: Option<DeviceChoice>,
+    network: Network<'_>,
 ) -> Result<(Predictor, Plan), Failure> {
     let checkpoint = choose(run, checkpoint)?;
     let loaded = spec_of_checkpoint(run, checkpoint, device)?;
-    if loaded.spec.model.backbone.is_none() {
-        return Err(Failure::Usage {
-            what: format!("the run {} was trained on features, and cannot see images", run.summary.name),
-            hint: "`xp evaluate` measures it on features".to_owned(),
-        });
-    }
+    let run_dir = context.home.run_dir(id);
     let classes = run.data.as_ref().map(|data| data.classes.clone()).unwrap_or_default();
     let listing =
         Listing { origin: PathBuf::new(), is_part: false, classes, images: Vec::new(), others: OtherFiles::default() };
-    let plan = plan_evaluation(&loaded, Split::Test, listing, None)?;
     let device = device::open(loaded.spec.device)?;
-    let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
-    let predictor = Predictor::of_run(&plan, &device, &context.home.run_dir(id), checkpoint, weights_hash)?;
-    Ok((predictor, plan))
+    match (loaded.spec.model.backbone, network) {
+        (None, Network::WithBackbone { behind }) => {
+            let Behind { loaded, last_row, weights_hash } = Behind::of(&run.summary.name, &loaded, behind)?;
+            let plan = plan_evaluation_through(&loaded, last_row.as_deref(), Split::Test, listing, None)?;
+            let predictor = Predictor::of_run(&plan, &device, &run_dir, checkpoint, weights_hash.as_deref())?;
+            Ok((predictor, plan))
+        }
+        (Some(_), Network::WithBackbone { behind: Some(_) }) => Err(Failure::Usage {
+            what: format!("the run {} has a backbone of its own", run.summary.name),
+            hint: "`--behind` is for runs that were trained on features".to_owned(),
+        }),
+        _ => {
+            let plan = plan_evaluation(&loaded, Split::Test, listing, None)?;
+            let weights_hash = run.model.as_ref().map(|model| model.weights_hash.as_str());
+            let predictor = Predictor::of_run(&plan, &device, &run_dir, checkpoint, weights_hash)?;
+            Ok((predictor, plan))
+        }
+    }
 }
 
 /// Folders become the images in them, patterns what they match; a path that is there is itself.

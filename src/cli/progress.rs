@@ -34,11 +34,23 @@ pub(crate) struct Progress {
     n_skipped: u64,
     /// Images of the valid split, of which not all may be measured.
     n_valid: Option<u64>,
+    /// What is said of the weights below the model's line.
+    pub notes: Vec<String>,
 }
 
 impl Progress {
     pub fn new(lines: Lines, device: String, backbone: String, epochs: u32) -> Self {
-        Self { lines, device, backbone, epochs, bar: None, last_line: Instant::now(), n_skipped: 0, n_valid: None }
+        Self {
+            lines,
+            device,
+            backbone,
+            epochs,
+            bar: None,
+            last_line: Instant::now(),
+            n_skipped: 0,
+            n_valid: None,
+            notes: Vec::new(),
+        }
     }
 
     /// Prints a line above the bar; where nobody reads, nothing is lost, since all of it is stored.
@@ -107,6 +119,9 @@ impl Progress {
             facts.n_frozen_layers,
         );
         self.line(&text);
+        for note in &self.notes {
+            self.line(&format!("  {note}"));
+        }
     }
 }
 

@@ -82,7 +82,8 @@ pub(crate) fn prepared<'a>(
     let device = device::of_spec(&loaded.spec)?;
     let lines = if json { Lines::Hidden } else { Lines::Printed };
     let backbone = plan.network.layout.name.to_owned();
-    let progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
+    let mut progress = Progress::new(lines, device.description.clone(), backbone, plan.spec.epochs);
+    progress.notes.clone_from(&plan.notes);
     let launch = Launch {
         home: &context.home,
         plan,

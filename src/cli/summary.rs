@@ -47,6 +47,12 @@ pub(crate) fn summary(args: &SummaryArgs, context: &Context) -> Result<(), Failu
     let rows = match BackboneName::ALL.into_iter().find(|name| name.as_str() == args.subject) {
         Some(name) => {
             let layout = backbone::layout(name, registry::default_source(name).form);
+            if let Some(run) = context.run_called(&args.subject)? {
+                let short = run.short();
+                output::say(&format!(
+                    "note: this is the backbone; a run is called so too, `xp summary {short}` shows it\n"
+                ));
+            }
             let title = format!("{} at {DEFAULT_SIZE}×{DEFAULT_SIZE}", layout.name);
             Summary { title, rows: layout.rows(DEFAULT_SIZE, DEFAULT_SIZE), network: None, cost: None }
         }
@@ -63,6 +69,7 @@ fn of_spec_or_run(args: &SummaryArgs, context: &Context) -> Result<Summary, Fail
     let path = Path::new(&args.subject);
     if path.is_file() || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
         let plan = plan(&LoadedSpec::read(path, &args.sets)?)?;
+        output::say_of_plan(&plan);
         let cost = if args.cost { Some(cost(&plan, context)?) } else { None };
         return Ok(Summary { cost, ..of_network(plan.network, plan.input_chw) });
     }

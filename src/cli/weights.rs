@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::end_on_signals;
+use crate::spec::schema::weights::Selection;
 use crate::weights::cache::Cache;
 use crate::weights::digest::Digests;
 use crate::weights::fetch::{Fetcher, Received, Wanted, url};
 use crate::weights::golden;
+use crate::weights::load;
 use crate::weights::locate::{Located, Stored, how_to_bring};
 use crate::weights::registry::{self, Contents, File, Place, Source};
 
@@ -252,17 +254,19 @@ fn verify(name: Option<&str>, as_json: bool, cache: &Cache) -> Result<(), Failur
 
 /// Checks a file's length and hash, and the answers that are known of it. What is in the binary is hashed by a test.
 fn sound(source: &'static Source, file: &'static File, cache: &Cache) -> Result<(), String> {
-    let located = match file.place {
-        Place::Embedded(bytes) => {
-            Located { source, stored: Stored::Embedded(bytes), blake3: String::new(), published: Some(file) }
-        }
+    let stored = match file.place {
+        Place::Embedded(bytes) => Stored::Embedded(bytes),
         _ => {
             let path = cache.path(file);
             let checked = Digests::checked(&path, file, &[], &path.display().to_string());
             checked.map_err(|error| error.to_string())?;
-            Located { source, stored: Stored::File(path), blake3: String::new(), published: Some(file) }
+            let origin = path.display().to_string();
+            load::check_fits(&path, source, file, &origin).map_err(|error| error.to_string())?;
+            Stored::File(path)
         }
     };
+    let selection = Selection::default();
+    let located = Located { source, stored, blake3: String::new(), published: Some(file), selection };
     golden::check(&located).map_err(|error| error.to_string())
 }
 

@@ -17,6 +17,7 @@ use std::panic::catch_unwind;
 use image::metadata::Orientation;
 
 use crate::run::panic;
+use crate::spec::schema::data::Decode;
 
 /// Pixels an image may have: twice the limit at which Pillow begins to warn, where it refuses.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -79,9 +80,14 @@ pub enum DecodeError {
 /// Of an animation the first image is taken, and of several pages the first. Memory: at most 16 bytes a pixel beside
 /// the file, and for few kinds of JPEG, GIF and TIFF a copy of the file.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
+    decode_as(bytes, Decode::default())
+}
+
+/// The same, with JPEG's levels as they are asked for.
+pub fn decode_as(bytes: &[u8], how: Decode) -> Result<Decoded, DecodeError> {
     let format = Format::of(bytes)?;
     let decoded = catch_unwind(|| match format {
-        Format::Jpeg => jpeg::decode(bytes),
+        Format::Jpeg => jpeg::decode(bytes, how),
         Format::Png | Format::Webp | Format::Bmp => png_webp_bmp::decode(format, bytes),
         Format::Gif => gif::decode(bytes),
         Format::Tiff => tiff::decode(bytes),

@@ -23,7 +23,7 @@ use crate::spec::schema::cache::{ByteSize, Cache, Precision};
 
 /// The version of the folder's files, and of how rows are computed where nothing else tells: the decoders, the resizing
 /// and the order of the additions.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const FACTS: &str = "rows.json";
 const IN_USE: &str = "in-use.lock";

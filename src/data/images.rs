@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::data::decode::{DecodeError, Decoded, RgbImage, decode};
+use crate::data::decode::{DecodeError, Decoded, RgbImage, decode_as};
 use crate::data::features::FeatureShape;
 use crate::data::idx::IdxError;
 use crate::data::listing::{Listing, quoted};
@@ -16,7 +16,7 @@ use crate::data::location::{Content, Location};
 use crate::data::resize::resize;
 use crate::run::event::SkippedInput;
 use crate::run::metric::Split;
-use crate::spec::schema::data::{Exif, OnBadImage, Resize};
+use crate::spec::schema::data::{Decode, Exif, OnBadImage, Resize};
 
 /// Bad files that an error lists; more are only counted.
 pub const MAX_LISTED_BAD_IMAGES: usize = 1000;
@@ -31,6 +31,7 @@ pub struct ReadSettings {
     pub filter: Resize,
     pub on_bad_image: OnBadImage,
     pub exif: Exif,
+    pub decode: Decode,
     /// Memory for resized pixels; images that do not fit are decoded whenever they are asked for.
     pub cache_budget_bytes: u64,
     /// Threads that read and decode; 0 counts as 1.
@@ -245,7 +246,7 @@ impl Images {
         if content.hash() != self.hashes[index] {
             return Err(ImageError::Changed { path: location.path() });
         }
-        match decoded(content).map_err(|error| bad(error.into()))? {
+        match decoded(content, self.settings.decode).map_err(|error| bad(error.into()))? {
             Readable::Image(decoded) => out.copy_from_slice(&resized(decoded, &self.settings).pixels_hwc),
             Readable::Features(row) => out.copy_from_slice(&row),
         }
@@ -264,9 +265,9 @@ enum Readable {
     Features(Vec<u8>),
 }
 
-fn decoded(content: Content<'_>) -> Result<Readable, DecodeError> {
+fn decoded(content: Content<'_>, how: Decode) -> Result<Readable, DecodeError> {
     match content {
-        Content::File(bytes) => decode(&bytes).map(Readable::Image),
+        Content::File(bytes) => decode_as(&bytes, how).map(Readable::Image),
         Content::Pixels(pixels) => Ok(Readable::Image(pixels.rgb().into())),
         Content::Features(row) => Ok(Readable::Features(row)),
     }

@@ -7,7 +7,7 @@ use crate::data::images::{Images, ReadSettings};
 use crate::data::listing::Listing;
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
-use crate::spec::schema::data::{Exif, OnBadImage, Resize};
+use crate::spec::schema::data::{Decode, Exif, OnBadImage, Resize};
 
 /// Resized to 6 x 8, all of it cached.
 pub const SETTINGS: ReadSettings = ReadSettings {
@@ -16,6 +16,7 @@ pub const SETTINGS: ReadSettings = ReadSettings {
     filter: Resize::Bilinear,
     on_bad_image: OnBadImage::Error,
     exif: Exif::Ignore,
+    decode: Decode::LibjpegTurbo,
     cache_budget_bytes: u64::MAX,
     threads: 4,
 };

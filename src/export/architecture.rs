@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use crate::export::Trained;
+use crate::models::keras_order::keras_order;
 use crate::models::layout::NodeShape;
 use crate::models::operation::{Activation as NodeActivation, ConvShape, NormShape, Operation, PadShape, Padding};
 use crate::models::parameters::TensorAddress;
@@ -51,31 +52,14 @@ pub fn layers(trained: &Trained) -> Vec<KerasLayer> {
     in_keras_order(all)
 }
 
-/// The order of `model.layers`, in which Keras gives its layers the weights of a file: by the longest way to the output,
-/// and where that is the same, as a walk from the output meets them, a sum's first input first.
+/// The order of `model.layers`, in which Keras gives its layers the weights of a file.
 fn in_keras_order(layers: Vec<KerasLayer>) -> Vec<KerasLayer> {
     let place: HashMap<&str, usize> = layers.iter().enumerate().map(|(i, layer)| (layer.name.as_str(), i)).collect();
     let inputs: Vec<Vec<usize>> =
         layers.iter().map(|layer| layer.inputs.iter().map(|input| place[input.as_str()]).collect()).collect();
-    let mut depths = vec![0_usize; layers.len()];
-    for i in (0..layers.len()).rev() {
-        for &input in &inputs[i] {
-            depths[input] = depths[input].max(depths[i] + 1);
-        }
-    }
-    let mut met: Vec<Option<usize>> = vec![None; layers.len()];
-    let mut n_met = 0;
-    let mut pending = vec![layers.len() - 1];
-    while let Some(i) = pending.pop() {
-        if met[i].is_none() {
-            met[i] = Some(n_met);
-            n_met += 1;
-            pending.extend(inputs[i].iter().rev());
-        }
-    }
-    let mut ordered: Vec<(usize, KerasLayer)> = layers.into_iter().enumerate().collect();
-    ordered.sort_by_key(|(i, _)| (std::cmp::Reverse(depths[*i]), met[*i]));
-    ordered.into_iter().map(|(_, layer)| layer).collect()
+    let order = keras_order(&inputs);
+    let mut layers: Vec<Option<KerasLayer>> = layers.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|i| layers[i].take()).collect()
 }
 
 /// The model's JSON.
@@ -102,9 +86,15 @@ pub fn json(name: &str, layers: &[KerasLayer]) -> Value {
 }
 
 fn layer(name: &str, class: &'static str, config: Value, inputs: &[String], tensors: Vec<TensorAddress>) -> KerasLayer {
-    let mut config = config;
-    config["name"] = name.into();
-    KerasLayer { name: name.to_owned(), class, config, inputs: inputs.to_vec(), tensors }
+    let (mut config, name) = (config, undotted(name));
+    config["name"] = name.as_str().into();
+    KerasLayer { name, class, config, inputs: inputs.iter().map(|input| undotted(input)).collect(), tensors }
+}
+
+/// A name without the dots of PyTorch's modules: Keras' layers are modules of PyTorch where that is its backend, and may
+/// have none.
+fn undotted(name: &str) -> String {
+    name.replace('.', "_")
 }
 
 /// Nodes with tensors have names of their own; the others are called by their row.

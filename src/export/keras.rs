@@ -11,8 +11,7 @@ use zip::write::SimpleFileOptions;
 use crate::export::architecture::{self, KerasLayer};
 use crate::export::{ExportError, Trained};
 use crate::weights::axes::{stored_shape, to_stored};
-use crate::weights::format::Convention;
-use crate::weights::format::keras::snake_case;
+use crate::weights::format::{Convention, keras_group};
 
 /// What HDF5 1.8 allows for one attribute, less its header; Keras cuts longer lists into several.
 const MAX_ATTRIBUTE_BYTES: usize = 64_512;
@@ -55,10 +54,13 @@ pub fn write_legacy_model(trained: &Trained, name: &str, path: &Path) -> Result<
 pub fn write_weights(trained: &Trained, path: &Path) -> Result<(), ExportError> {
     let layers = architecture::layers(trained);
     let mut file = builder();
+    // Readers before Keras 3.6 look for the variables of every object, the model itself among them.
+    let of_model = file.create_group("vars").finish();
+    file.add_group(of_model);
     let mut of_layers = file.create_group("layers");
     let mut n_of_class: HashMap<String, usize> = HashMap::new();
     for layer in &layers {
-        let class = snake_case(layer.class);
+        let class = keras_group(layer.class);
         let n = n_of_class.entry(class.clone()).or_insert(0);
         let name = if *n == 0 { class } else { format!("{class}_{n}") };
         *n += 1;

@@ -1,6 +1,6 @@
 //! Safetensors with the names of torchvision or timm, axes as PyTorch has them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ::safetensors::tensor::{Dtype, TensorView, serialize};
@@ -10,7 +10,7 @@ use crate::weights::axes::{stored_shape, to_stored};
 use crate::weights::format::Convention;
 
 /// Writes all tensors, and `metadata` beside them.
-pub fn write(trained: &Trained, metadata: HashMap<String, String>, path: &Path) -> Result<(), ExportError> {
+pub fn write(trained: &Trained, metadata: BTreeMap<String, String>, path: &Path) -> Result<(), ExportError> {
     let failed = |error: ::safetensors::SafeTensorError| ExportError::Safetensors(error.to_string());
     let stored: Vec<(String, Vec<usize>, Vec<u8>)> = trained
         .tensors
@@ -25,6 +25,6 @@ pub fn write(trained: &Trained, metadata: HashMap<String, String>, path: &Path) 
         TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name.as_str(), view))
     });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    let bytes = serialize(views, Some(metadata)).map_err(failed)?;
+    let bytes = serialize(views, Some(metadata.into_iter().collect())).map_err(failed)?;
     Ok(std::fs::write(path, bytes)?)
 }

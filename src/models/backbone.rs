@@ -22,10 +22,10 @@ pub fn layout(name: BackboneName, form: Form) -> Layout {
         BackboneName::Resnet101 => resnet::RESNET101.bottleneck_layout(form),
         BackboneName::Resnet152 => resnet::RESNET152.bottleneck_layout(form),
         BackboneName::MobilenetV2 => mobilenet_v2::layout(form),
-        BackboneName::EfficientnetLite0 => efficientnet_lite::LITE0.layout(),
-        BackboneName::EfficientnetLite1 => efficientnet_lite::LITE1.layout(),
-        BackboneName::EfficientnetLite2 => efficientnet_lite::LITE2.layout(),
-        BackboneName::EfficientnetLite3 => efficientnet_lite::LITE3.layout(),
-        BackboneName::EfficientnetLite4 => efficientnet_lite::LITE4.layout(),
+        BackboneName::EfficientnetLite0 => efficientnet_lite::LITE0.layout_of(form),
+        BackboneName::EfficientnetLite1 => efficientnet_lite::LITE1.layout_of(form),
+        BackboneName::EfficientnetLite2 => efficientnet_lite::LITE2.layout_of(form),
+        BackboneName::EfficientnetLite3 => efficientnet_lite::LITE3.layout_of(form),
+        BackboneName::EfficientnetLite4 => efficientnet_lite::LITE4.layout_of(form),
     }
 }

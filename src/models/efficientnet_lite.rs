@@ -4,7 +4,7 @@
 //! and the head at 32 and 1,280 channels. Tensors are named as timm's `tf_efficientnet_lite0` names them.
 
 use crate::models::builder::Builder;
-use crate::models::layout::Layout;
+use crate::models::layout::{Form, Layout};
 use crate::models::operation::{Activation, ConvShape, Names, NormShape, Operation, Padding};
 use crate::models::parameters::Initial;
 
@@ -38,6 +38,18 @@ const RELU6: Operation = Operation::Activation(Activation::Relu6);
 impl EfficientnetLite {
     /// The rows: 3-channel input to 1,280 channels at 1/32 of the resolution.
     pub fn layout(&self) -> Layout {
+        self.layout_of(Form::Torch)
+    }
+
+    /// The same with timm's own padding and epsilon, where that form is asked for.
+    ///
+    /// Source: timm 1.0.31, `efficientnet_lite0` beside `tf_efficientnet_lite0`.
+    pub fn layout_of(&self, form: Form) -> Layout {
+        let layout = self.tensorflow_layout();
+        if form == Form::TimmEven { even(layout) } else { layout }
+    }
+
+    fn tensorflow_layout(&self) -> Layout {
         let mut b = Builder::new(self.name);
         let stem = ConvShape { kernel: 3, stride: 2, ..conv("conv_stem", [3, 32]) };
         push(&mut b, 1, stem, "bn1", true);
@@ -63,6 +75,18 @@ impl EfficientnetLite {
         push(&mut b, 9, conv("conv_head", [n_in, 1280]), "bn2", true);
         b.finish()
     }
+}
+
+/// The network with as much padding on every side, and PyTorch's own epsilon and momentum.
+fn even(mut layout: Layout) -> Layout {
+    for node in &mut layout.nodes {
+        match &mut node.operation {
+            Operation::Conv(conv) => conv.padding = Padding::Symmetric,
+            Operation::Norm(norm) => (norm.epsilon, norm.momentum) = (1e-5, 0.1),
+            _ => {}
+        }
+    }
+    layout
 }
 
 /// The multiple of 8 that is nearest, but not less than nine tenths. Source: EfficientNet's `round_filters`.

@@ -5,11 +5,14 @@
 use crate::models::operation::Operation;
 
 /// Whose form of a network it is. Keras' and PyTorch's weights of ResNet50 and MobileNetV2 were trained with different
-/// ones; of the other networks there is one.
+/// ones, and so were TensorFlow's and timm's own of EfficientNet-Lite; of the other networks there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     Keras,
+    /// torchvision's; of EfficientNet-Lite TensorFlow's, as timm's networks whose names begin with `tf_` keep it.
     Torch,
+    /// timm's own EfficientNet-Lite, with even padding and epsilon 1e-5.
+    TimmEven,
 }
 
 /// One operation and what goes into it.
@@ -62,6 +65,19 @@ impl Layout {
     /// Nothing but an input of so many channels: what a head on stored features stands on.
     pub fn input_only(n_input_channels: usize) -> Self {
         Self { name: "features", n_input_channels, nodes: Vec::new(), rows: Vec::new() }
+    }
+
+    /// The same network up to a row after which a single tensor passes; `None` where there is no such row.
+    pub fn through(&self, row: &str) -> Option<Self> {
+        if row == "input" {
+            return Some(Self { nodes: Vec::new(), rows: Vec::new(), ..self.clone() });
+        }
+        let n_rows = 1 + self.rows.iter().position(|known| known.name == row)?;
+        let n_nodes = self.rows[..n_rows].iter().map(|row| row.n_nodes).sum();
+        if !self.is_cut(n_nodes) {
+            return None;
+        }
+        Some(Self { nodes: self.nodes[..n_nodes].to_vec(), rows: self.rows[..n_rows].to_vec(), ..self.clone() })
     }
 
     /// Rows, the input included.

@@ -54,7 +54,7 @@ impl Family {
             stride: 1,
             padding: match self.form {
                 Form::Keras => Padding::Same,
-                Form::Torch => Padding::Symmetric,
+                Form::Torch | Form::TimmEven => Padding::Symmetric,
             },
             depthwise: false,
             bias: false,
@@ -65,7 +65,7 @@ impl Family {
     fn norm(&self, names: Names, n_channels: usize) -> Operation {
         let (epsilon, momentum) = match self.form {
             Form::Keras => (1e-3, 0.001),
-            Form::Torch => (1e-5, 0.1),
+            Form::Torch | Form::TimmEven => (1e-5, 0.1),
         };
         Operation::Norm(NormShape { names, n_channels, epsilon, momentum })
     }
@@ -104,7 +104,7 @@ impl Family {
         if stride == 2 {
             let pad = match self.form {
                 Form::Keras => PadShape::Same { kernel: 3, stride },
-                Form::Torch => PadShape::Even(1),
+                Form::Torch | Form::TimmEven => PadShape::Even(1),
             };
             b.row(format!("{path}_pad"), stage).then(Operation::Pad(pad));
             b.row(names.own(), stage).then(Operation::Conv(ConvShape { padding: Padding::Valid, ..depthwise }));

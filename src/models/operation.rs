@@ -101,6 +101,11 @@ impl Names {
         self.keras.as_deref().unwrap_or(&self.torch)
     }
 
+    /// The layer's name in files of Keras, where PyTorch's backend allows no dots.
+    pub fn keras_layer(&self) -> String {
+        self.own().replace('.', "_")
+    }
+
     /// A tensor of the module; Keras calls the kernel of a depthwise convolution by that name.
     pub fn tensor(&self, role: Role, axes: Axes, shape: Vec<usize>) -> TensorAddress {
         let (torch, keras) = match role {
@@ -115,7 +120,7 @@ impl Names {
         TensorAddress {
             name: format!("{}.{torch}", self.own()),
             torch: format!("{}.{torch}", self.torch),
-            keras: format!("{}/{keras}", self.own()),
+            keras: format!("{}/{keras}", self.keras_layer()),
             shape,
             role,
             axes,

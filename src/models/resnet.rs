@@ -102,7 +102,7 @@ impl Family {
     fn norm(&self, names: Names, n_channels: usize) -> Operation {
         let (epsilon, momentum) = match self.form {
             Form::Keras => (1.001e-5, 0.01),
-            Form::Torch => (1e-5, 0.1),
+            Form::Torch | Form::TimmEven => (1e-5, 0.1),
         };
         Operation::Norm(NormShape { names, n_channels, epsilon, momentum })
     }
@@ -115,7 +115,7 @@ impl Family {
         let n_out = 4 * width;
         let strides = match self.form {
             Form::Keras => [stride, 1],
-            Form::Torch => [1, stride],
+            Form::Torch | Form::TimmEven => [1, stride],
         };
         let named =
             |part: &str, torch_part: &str| Names::both(format!("{path}_{part}"), format!("{torch}.{torch_part}"));

@@ -11,11 +11,12 @@ use crate::spec::structure::missing_key;
 const NEEDED_FOR_IMAGES: [&str; 2] = ["data.image_size", "model.backbone"];
 
 /// Keys that say nothing about features.
-pub(super) const OF_IMAGES_ALONE: [&str; 11] = [
+pub(super) const OF_IMAGES_ALONE: [&str; 12] = [
     "data.image_size",
     "data.resize",
     "data.on_bad_image",
     "data.exif",
+    "data.decode",
     "model.backbone",
     "model.weights",
     "model.frozen_layers",

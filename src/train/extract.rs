@@ -18,7 +18,6 @@ use crate::run::event::{DataFacts, Event, Phase};
 use crate::run::metric::Split;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
-use crate::spec::fingerprint;
 use crate::spec::schema::augment::Augment;
 use crate::spec::schema::weights::Weights;
 use crate::train::batches;
@@ -53,6 +52,7 @@ pub enum ExtractError {
 pub struct Extraction<'a> {
     /// Its frozen prefix is what runs.
     pub plan: &'a Plan,
+    pub spec_path: &'a Path,
     pub device: &'a TrainDevice,
     pub output: &'a Path,
     pub overwrite: Overwrite,
@@ -84,7 +84,7 @@ impl Extraction<'_> {
         let data = data_facts(self.plan, &splits);
         let made_of = self.made_of(&data, network.weights_hash);
         self.events.send(Event::Data(data));
-        folder.begin(made_of, fingerprint::resolved(&self.plan.spec)).map_err(ExtractError::from)?;
+        folder.begin(made_of, self.plan, self.spec_path).map_err(ExtractError::from)?;
         let mut n_computed = 0;
         for (split, images) in splits {
             match self.split(&mut folder, network.trainee.frame(), split, images)? {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use burn::tensor::TensorData;
 
+use crate::models::backbone;
 use crate::models::classifier::{NamedTensors, Prefix, Sources, Tail, tensors};
 use crate::models::head::dense_tensors;
 use crate::models::parameters::{Parameters, ParametersError, RandomParameters, TensorAddress};
+use crate::models::top;
 use crate::run::metric::Measure;
 use crate::spec::schema::Spec;
 use crate::train::device::TrainDevice;
@@ -15,6 +17,7 @@ use crate::train::plan::Plan;
 use crate::train::step::{Frame, Trainee};
 use crate::weights::golden;
 use crate::weights::load::FileParameters;
+use crate::weights::matching::{Top, Wanted};
 
 /// A network ready to train.
 #[derive(Debug)]
@@ -78,8 +81,12 @@ pub fn with_parameters<T>(
     let random = RandomParameters { seed: plan.spec.seed };
     match &plan.weights {
         Some(located) => {
-            let file =
-                FileParameters::located(located).map_err(|error| ParametersError::Unreadable(error.to_string()))?;
+            // A head may stand on an earlier row, and the file still holds the whole backbone.
+            let (backbone, form) = (located.source.backbone, located.source.form);
+            let (layout, known) = (backbone::layout(backbone, form), top::imagenet(backbone, [1; 3]));
+            let wanted = Wanted { layout: &layout, top: Top::Known(&known) };
+            let file = FileParameters::located(located, wanted)
+                .map_err(|error| ParametersError::Unreadable(error.to_string()))?;
             use_them(Sources { backbone: &file, head: &random })
         }
         None => use_them(Sources { backbone: &random, head: &random }),

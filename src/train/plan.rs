@@ -13,25 +13,22 @@ use crate::models::freeze::{Freeze, FreezeError, freeze};
 use crate::models::head::{self, HeadPlan};
 use crate::models::layout::Layout;
 use crate::models::segment::Norms;
-use crate::models::top;
 use crate::run::metric::{Measure, Split};
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Problem, SpecError};
 use crate::spec::schema::data::Resize;
-use crate::spec::schema::model::{BackboneName, BatchNormMode};
+use crate::spec::schema::model::BatchNormMode;
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::plan::{PlanStep, StepRate};
 use crate::spec::schema::schedule::Schedule;
 use crate::spec::schema::source::ImageSource;
-use crate::spec::schema::weights::Weights;
 use crate::spec::schema::{ClassWeights, Loss, Spec};
 use crate::train::listings;
+use crate::train::pretrained::{located, matched, source};
 use crate::train::rate_groups;
-use crate::weights::cache::Cache;
-use crate::weights::load::FileParameters;
-use crate::weights::locate::{self, Located};
+use crate::weights::locate::Located;
 use crate::weights::preprocessing::PixelTransform;
-use crate::weights::registry::{self, Source};
+use crate::weights::registry::Source;
 
 /// A spec that fits its images and its backbone.
 #[derive(Clone, Debug)]
@@ -44,11 +41,15 @@ pub struct Plan {
     pub input_chw: [usize; 3],
     /// The file of the backbone's weights; `None` where they are drawn, or where there is no backbone.
     pub weights: Option<Located>,
+    /// Whose form and preprocessing the backbone has; `None` without a backbone.
+    pub source: Option<&'static Source>,
     /// What images go through before they enter the network.
     pub preprocessing: PixelTransform,
     pub filter: Resize,
     /// What the user should know before anything is done.
     pub warnings: Vec<String>,
+    /// What was decided for the user.
+    pub notes: Vec<String>,
     /// Batches of the test split that are measured; all images when left out.
     pub test_steps: Option<u32>,
     /// Whether any batch norm computes statistics of the batch, in the last step if not before.
@@ -86,7 +87,8 @@ impl Plan {
 
     /// What decides which pixels an image's file comes to.
     pub fn images_json(&self) -> Value {
-        json!({ "size": self.spec.data.image_size, "resize": self.filter, "exif": self.spec.data.exif })
+        let data = &self.spec.data;
+        json!({ "size": data.image_size, "resize": self.filter, "exif": data.exif, "decode": data.decode })
     }
 
     /// The name of the last row of the prefix.
@@ -110,9 +112,9 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
     let weights = located(loaded, &mut problems);
     let train = listings.iter().find(|(split, _)| *split == Split::Train).map(|(_, listing)| listing);
     let shape = train.and_then(Listing::feature_shape);
-    let layout = layout(spec, shape);
+    let layout = layout(spec, weights.as_ref(), shape);
     problems.extend(backbone_problems(spec, &layout));
-    let unused = weights.as_ref().and_then(|weights| unused_tensors(spec, weights, &layout, &mut problems));
+    let matched = weights.as_ref().and_then(|weights| matched(spec, weights, &layout, &mut problems));
     let freeze =
         frozen(spec, &layout).map_err(|error| problems.push(freeze_problem(&error, &layout, freeze_key(spec, 0)))).ok();
     let input_chw = train.and_then(|_| input_chw(spec, shape));
@@ -129,7 +131,13 @@ pub fn plan(loaded: &LoadedSpec) -> Result<Plan, SpecError> {
                 return Err(loaded.error(problems));
             }
             let mut plan = assemble(spec, listings, network, input_chw, weights);
-            plan.warnings.extend(unused);
+            if let Some(matched) = matched {
+                plan.warnings.extend(matched.warnings.clone());
+                plan.warnings.extend(matched.unused_warning());
+                // Of a file whose hash is published there is nothing to say.
+                let is_own = plan.weights.as_ref().is_some_and(|weights| weights.published.is_none());
+                plan.notes.extend(is_own.then(|| matched.note()));
+            }
             Ok(plan)
         }
         _ => Err(loaded.error(problems)),
@@ -143,7 +151,8 @@ pub fn plan_network(loaded: &LoadedSpec, n_classes: usize) -> Result<(NetworkPla
         let hint = "the shape of a run's features is in the file that it was trained on";
         loaded.error(vec![Problem::new("data.train.features", format!("cannot {error}"), hint)])
     })?;
-    plan_for(loaded, n_classes, shape)
+    let layout = layout(&loaded.spec, None, shape);
+    plan_for(loaded, layout, n_classes, shape)
 }
 
 /// The shape of the features that a spec trains on, if it does.
@@ -156,6 +165,7 @@ fn trained_shape(loaded: &LoadedSpec) -> Result<Option<FeatureShape>, FeaturesEr
 
 fn plan_for(
     loaded: &LoadedSpec,
+    layout: Layout,
     n_classes: usize,
     shape: Option<FeatureShape>,
 ) -> Result<(NetworkPlan, [usize; 3]), SpecError> {
@@ -163,7 +173,6 @@ fn plan_for(
     let Some(input_chw) = input_chw(&loaded.spec, shape).filter(|_| problems.is_empty()) else {
         return Err(loaded.error(problems));
     };
-    let layout = layout(&loaded.spec, shape);
     problems.extend(backbone_problems(&loaded.spec, &layout));
     let head = head_plan(&loaded.spec, &layout, n_classes, input_chw, &mut problems);
     match (frozen(&loaded.spec, &layout), head) {
@@ -185,20 +194,35 @@ pub fn plan_evaluation(
     listing: Listing,
     steps: Option<u32>,
 ) -> Result<Plan, SpecError> {
+    plan_evaluation_through(loaded, None, split, listing, steps)
+}
+
+/// The same with a head that stands on an earlier row of the backbone.
+pub fn plan_evaluation_through(
+    loaded: &LoadedSpec,
+    last_row: Option<&str>,
+    split: Split,
+    listing: Listing,
+    steps: Option<u32>,
+) -> Result<Plan, SpecError> {
     let shape = listing.feature_shape();
     // Where the file is gone, the checkpoint's tensors tell.
     let trained = trained_shape(loaded).ok().flatten();
     if let Some(problem) = listings::shape_problem(split, shape, trained) {
         return Err(loaded.error(vec![Problem { key: "data.train.features".to_owned(), ..problem }]));
     }
-    let (network, input_chw) = plan_for(loaded, listing.classes.len(), shape)?;
-    // Unless asked for, all images are measured, also where an epoch measured a part of them.
-    let spec = Spec { validation_steps: steps, ..loaded.spec.clone() };
     let mut problems = Vec::new();
     let weights = located(loaded, &mut problems);
     if !problems.is_empty() {
         return Err(loaded.error(problems));
     }
+    // Without an image the file that was trained on tells.
+    let shape = shape.or(trained);
+    let layout = layout(&loaded.spec, weights.as_ref(), shape);
+    let layout = last_row.and_then(|row| layout.through(row)).unwrap_or(layout);
+    let (network, input_chw) = plan_for(loaded, layout, listing.classes.len(), shape)?;
+    // Unless asked for, all images are measured, also where an epoch measured a part of them.
+    let spec = Spec { validation_steps: steps, ..loaded.spec.clone() };
     Ok(Plan { test_steps: steps, ..assemble(&spec, vec![(split, listing)], network, input_chw, weights) })
 }
 
@@ -209,14 +233,14 @@ fn assemble(
     input_chw: [usize; 3],
     weights: Option<Located>,
 ) -> Plan {
-    let source = spec.model.backbone.map(|backbone| source(&spec.model.weights, backbone));
+    let source = spec.model.backbone.map(|backbone| source(&spec.model.weights, weights.as_ref(), backbone));
     let expected = source.map_or(PixelTransform::RAW, |source| source.preprocessing.pixels);
     let preprocessing = PixelTransform::of(spec.preprocess).unwrap_or(expected);
     let trained_with = source.and_then(|source| source.preprocessing.resize);
     let filter = spec.data.resize.or(trained_with).unwrap_or(Resize::Bilinear);
     let mut spec = spec.clone();
     if let Some(located) = &weights {
-        spec.model.weights = spec.model.weights.with_hash(&located.blake3);
+        spec.model.weights = spec.model.weights.bound_to(&located.blake3, located.source.name);
     }
     let warnings = source.filter(|_| preprocessing != expected).map(|source| {
         format!(
@@ -234,62 +258,20 @@ fn assemble(
         network,
         input_chw,
         weights,
+        source,
         preprocessing,
         filter,
         warnings,
+        notes: Vec::new(),
         test_steps: None,
         trains_norms,
     }
 }
 
-/// The file that the spec's weights are in; whatever is wrong is added to `problems`.
-fn located(loaded: &LoadedSpec, problems: &mut Vec<Problem>) -> Option<Located> {
-    let backbone = loaded.spec.model.backbone?;
-    let found = locate::locate(&loaded.spec.model.weights, backbone, &Cache::of_user(), |path| loaded.resolve(path));
-    found.map_err(|problem| problems.push(problem)).ok().flatten()
-}
-
-/// The source whose form of the network and whose preprocessing belong to some weights.
-fn source(weights: &Weights, backbone: BackboneName) -> &'static Source {
-    let named = match weights {
-        Weights::Imagenet | Weights::Random => None,
-        Weights::Source(named) => registry::by_name(&named.source),
-        Weights::File(file) => file.source.as_deref().and_then(registry::by_name),
-    };
-    named.filter(|source| source.backbone == backbone).unwrap_or_else(|| registry::default_source(backbone))
-}
-
-/// Holds a file's tensors against the backbone's; says which of them are neither its nor its classifier's.
-fn unused_tensors(spec: &Spec, weights: &Located, layout: &Layout, problems: &mut Vec<Problem>) -> Option<String> {
-    let key = if matches!(spec.model.weights, Weights::File(_)) { "model.weights.file" } else { "model.weights" };
-    let fit = FileParameters::located(weights).and_then(|file| file.fit(layout, None));
-    match fit {
-        Ok(fit) => {
-            let top = top::imagenet(weights.source.backbone, [1; 3]);
-            let is_known = |name: &String| {
-                let of_head = name.starts_with("head.");
-                of_head
-                    || top.dense.iter().any(|layer| {
-                        let names = [Some(layer.names.torch.as_str()), layer.names.keras.as_deref()];
-                        names.into_iter().flatten().any(|module| name.starts_with(module))
-                    })
-            };
-            let unknown: Vec<String> = fit.unused.into_iter().filter(|name| !is_known(name)).collect();
-            let example = unknown.first()?;
-            Some(format!("{} tensors of the weights are not used, such as {example}", unknown.len()))
-        }
-        Err(error) => {
-            let hint = "`xp weights list` shows whose weights there are; `as` says whose a file is";
-            problems.push(Problem::new(key, format!("cannot {error}"), hint));
-            None
-        }
-    }
-}
-
 /// The backbone's rows; none where the data are features.
-fn layout(spec: &Spec, features: Option<FeatureShape>) -> Layout {
+fn layout(spec: &Spec, weights: Option<&Located>, features: Option<FeatureShape>) -> Layout {
     match spec.model.backbone {
-        Some(backbone) => backbone::layout(backbone, source(&spec.model.weights, backbone).form),
+        Some(backbone) => backbone::layout(backbone, source(&spec.model.weights, weights, backbone).form),
         None => Layout::input_only(features.map_or(3, |shape| shape.channels as usize)),
     }
 }

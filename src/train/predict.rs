@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use burn::module::Module;
 
-use crate::data::decode::{DecodeError, RgbImage, decode};
+use crate::data::decode::{DecodeError, RgbImage, decode_as};
 use crate::data::resize::resize;
 use crate::models::classifier::{Prefix, Sources, Tail};
 use crate::models::parameters::{Parameters, ParametersError};
 use crate::run::event::SavedCheckpoint;
 use crate::spec::schema::Loss;
-use crate::spec::schema::data::{Exif, Resize};
+use crate::spec::schema::data::{Decode, Exif, Resize};
 use crate::train::TrainError;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
@@ -20,6 +20,8 @@ use crate::train::values::Values;
 use crate::train::{checkpoint, evaluate, network};
 use crate::weights::load::{FileParameters, LoadError};
 use crate::weights::locate::Located;
+use crate::weights::lookalike::{self, Finding};
+use crate::weights::matching::{Top, Wanted};
 use crate::weights::registry::{Golden, Source};
 
 /// A network that names classes.
@@ -39,6 +41,7 @@ pub struct View {
     pub crop_fraction: Option<f32>,
     pub filter: Resize,
     pub exif: Exif,
+    pub decode: Decode,
 }
 
 /// What a network says of an image.
@@ -83,13 +86,22 @@ impl Predictor {
         &self.trainee
     }
 
-    /// A backbone with the classifier that it was trained with.
-    pub fn of_source(located: &Located, device: &TrainDevice) -> Result<Self, TrainError> {
+    /// A backbone with the classifier that it was trained with, and what should be known of its file.
+    pub fn of_source(located: &Located, device: &TrainDevice) -> Result<(Self, Vec<String>), TrainError> {
         let Source { preprocessing, .. } = *located.source;
         let (plan, size) = (located.source.whole_network(), preprocessing.image_size);
         let unusable = |error: LoadError| ParametersError::Unreadable(error.to_string());
-        let file = FileParameters::located(located).map_err(unusable)?;
-        file.fit(&plan.layout, Some(&plan.head)).map_err(unusable)?;
+        let wanted = Wanted { layout: &plan.layout, top: Top::Needed(&plan.head) };
+        let file = FileParameters::located(located, wanted).map_err(unusable)?;
+        let matched = file.matched();
+        let mut said: Vec<String> = matched.warnings.iter().cloned().chain(matched.unused_warning()).collect();
+        match lookalike::find(located, &file) {
+            Finding::Sure => {}
+            Finding::Unsure(warning) => said.push(warning),
+            Finding::Other { reason, hint } => {
+                return Err(ParametersError::Unreadable(format!("{reason}; {hint}")).into());
+            }
+        }
         let sources = Sources { backbone: &file, head: &file };
         let frame = Frame {
             prefix: Prefix::new(&plan, sources, &device.device)?,
@@ -107,15 +119,17 @@ impl Predictor {
             crop_fraction: preprocessing.crop_fraction,
             filter: preprocessing.resize.unwrap_or(Resize::Bilinear),
             exif: Exif::Ignore,
+            decode: Decode::LibjpegTurbo,
         };
         let trainee = Trainee::new(Tail::new(&plan, sources, &device.device)?, Arc::new(frame)).valid();
         let predictor = Self { trainee, view };
-        match &located.source.golden {
+        // The user's own may have learned something else.
+        match located.published.and(located.source.golden.as_ref()) {
             Some(golden) if !predictor.gives(golden) => {
                 let reason = format!("{} does not give the answers that are known of it", located.source.name);
                 Err(ParametersError::Unreadable(reason).into())
             }
-            _ => Ok(predictor),
+            _ => Ok((predictor, said)),
         }
     }
 
@@ -144,12 +158,19 @@ impl Predictor {
 impl View {
     fn of_plan(plan: &Plan) -> Self {
         let [_, height, width] = plan.input_chw.map(|side| u32::try_from(side).expect("an image is no larger"));
-        Self { height, width, crop_fraction: None, filter: plan.filter, exif: plan.spec.data.exif }
+        Self {
+            height,
+            width,
+            crop_fraction: None,
+            filter: plan.filter,
+            exif: plan.spec.data.exif,
+            decode: plan.spec.data.decode,
+        }
     }
 
     /// What a network sees of an image's file.
     pub fn of(&self, file: &[u8]) -> Result<RgbImage, DecodeError> {
-        let decoded = decode(file)?;
+        let decoded = decode_as(file, self.decode)?;
         let image = match self.exif {
             Exif::Ignore => decoded.image,
             Exif::Apply => decoded.upright(),

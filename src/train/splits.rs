@@ -54,6 +54,7 @@ pub fn read_settings(plan: &Plan, resources: &Resources) -> ReadSettings {
         filter: plan.filter,
         on_bad_image: data.on_bad_image,
         exif: data.exif,
+        decode: data.decode,
         cache_budget_bytes: resources.pixel_budget_bytes,
         threads: resources.loader_threads,
     }

@@ -10,6 +10,7 @@ use zip::ZipArchive;
 use crate::settings;
 use crate::weights::WeightsError;
 use crate::weights::digest::{Algorithm, Digests};
+use crate::weights::load;
 use crate::weights::registry::{self, Contents, File, FileHash, Place, Source};
 
 /// A folder of files under their published names.
@@ -58,6 +59,7 @@ impl Cache {
             Some(source) => of_source(path, source, &digests)?,
             None => by_hash(&digests).ok_or_else(|| WeightsError::Unknown { path: path.to_owned() })?,
         };
+        load::check_fits(path, source, file, &path.display().to_string())?;
         self.take(file, &path.display().to_string(), |to| io::copy(&mut fs::File::open(path)?, to).map(drop))?;
         Ok((source, file))
     }

@@ -13,6 +13,7 @@ use ureq::{Agent, Body};
 
 use crate::weights::WeightsError;
 use crate::weights::digest::Digests;
+use crate::weights::load;
 use crate::weights::registry::{self, Place};
 
 /// Bytes read at a time.
@@ -133,7 +134,8 @@ impl Fetcher {
     ) -> Result<Result<(), WeightsError>, WeightsError> {
         self.receive(wanted, part, received)?;
         part.file.sync_all().map_err(|source| WeightsError::Io { what: "write", path: part.path.clone(), source })?;
-        Ok(Digests::checked(&part.path, wanted.file, &[], wanted.url).map(drop))
+        let checked = Digests::checked(&part.path, wanted.file, &[], wanted.url);
+        Ok(checked.and_then(|_| load::check_readable(&part.path, wanted.file, wanted.url)))
     }
 
     /// Receives the bytes that are missing, over as many connections as it takes.

@@ -3,15 +3,17 @@
 //! What a file is, is told by its first bytes and never by its name. Nothing in a file is executed, and every size that a
 //! file claims is held against its length before memory is taken.
 
-pub mod keras;
+mod archive;
+mod keras;
 mod safetensors;
+mod sharded;
 mod torch;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a file names its tensors and orders their axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Convention {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Safetensors,
+    /// Several files, and an index that says which tensor is in which.
+    Sharded,
     /// `torch.save` since 1.6.
     TorchZip,
     /// `torch.save` before.
@@ -51,13 +55,69 @@ pub enum Dtype {
     Other(String),
 }
 
+impl Dtype {
+    /// Bytes of a value; 0 of those that are not read.
+    fn n_bytes(&self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+            Self::Other(_) => 0,
+        }
+    }
+}
+
 /// A tensor of a file, its values unread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTensor {
+    /// What it stands in: the keys of nested dictionaries with dots between them, or of Keras' models with slashes; empty
+    /// where the file has one level.
+    pub group: String,
+    /// As the file calls it there; of Keras' files layer and variable.
     pub name: String,
     /// In the file's own order of axes.
     pub shape: Vec<usize>,
     pub dtype: Dtype,
+}
+
+/// A layer of a Keras file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLayer {
+    /// The models that it lies in, the outermost first; none for those of the file's own model.
+    pub models: Vec<ModelName>,
+    /// What the file calls it: its name in older files, its class and number (`conv2d_3`) or an attribute in newer ones.
+    pub group: String,
+    /// Its own name, where the file tells.
+    pub name: Option<String>,
+    /// Its class in snake case, where its group is called so: `conv2d`.
+    pub class: Option<String>,
+    /// Its variables' tensors in their order.
+    pub tensors: Vec<usize>,
+}
+
+/// A model within a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelName {
+    /// `functional_1`.
+    pub group: String,
+    /// Its own name, where the file tells.
+    pub name: Option<String>,
+}
+
+impl StoredLayer {
+    pub fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.group)
+    }
+}
+
+impl ModelName {
+    fn of_group(group: &str) -> Self {
+        Self { group: group.to_owned(), name: None }
+    }
+
+    pub fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.group)
+    }
 }
 
 /// Why a file of weights cannot be read.
@@ -67,6 +127,12 @@ pub enum FormatError {
     Io(#[from] io::Error),
     #[error("it is no safetensors, PyTorch or Keras file")]
     Unknown,
+    #[error("it is a pointer of Git LFS and not the file: `git lfs pull` brings it")]
+    LfsPointer,
+    #[error("it is a web page and not the file: what answered was not the download")]
+    WebPage,
+    #[error("{0}")]
+    Unsupported(String),
     #[error("it is damaged: {0}")]
     Damaged(String),
     #[error("{name} holds {dtype} values, which are not read")]
@@ -82,6 +148,16 @@ pub trait TensorFile: fmt::Debug {
     /// In the file's order, or by name where it has none.
     fn tensors(&self) -> &[StoredTensor];
 
+    /// The layers of a Keras file, in its order; none of another.
+    fn layers(&self) -> &[StoredLayer] {
+        &[]
+    }
+
+    /// Whether two tensors are one under two names.
+    fn are_one(&self, a: usize, b: usize) -> bool {
+        a == b
+    }
+
     /// What was stored beside the tensors.
     fn metadata(&self) -> &BTreeMap<String, String>;
 
@@ -90,9 +166,14 @@ pub trait TensorFile: fmt::Debug {
 }
 
 impl Kind {
+    /// Whether its layers stand in the order of the model.
+    pub(super) fn lists_layers(self) -> bool {
+        matches!(self, Self::KerasLegacyWeights | Self::KerasLegacyModel)
+    }
+
     pub fn convention(self) -> Convention {
         match self {
-            Self::Safetensors | Self::TorchZip | Self::TorchLegacy => Convention::Torch,
+            Self::Safetensors | Self::Sharded | Self::TorchZip | Self::TorchLegacy => Convention::Torch,
             Self::KerasLegacyWeights | Self::KerasLegacyModel | Self::KerasV3Weights | Self::KerasV3Model => {
                 Convention::Keras
             }
@@ -104,6 +185,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Safetensors => "safetensors",
+            Self::Sharded => "PyTorch in several files",
             Self::TorchZip => "PyTorch",
             Self::TorchLegacy => "PyTorch before 1.6",
             Self::KerasLegacyWeights => "Keras weights (HDF5)",
@@ -117,27 +199,53 @@ impl fmt::Display for Kind {
 /// Opens a file and reads its header.
 pub fn open(path: &Path) -> Result<Box<dyn TensorFile>, FormatError> {
     let mut first = Vec::new();
-    File::open(path)?.take(16).read_to_end(&mut first)?;
+    let file = File::open(path)?;
+    let file_bytes = file.metadata()?.len();
+    file.take(64).read_to_end(&mut first)?;
     if first.starts_with(b"\x89HDF\r\n\x1a\n") {
         return Ok(Box::new(keras::Hdf5::open(path)?));
     }
     if first.starts_with(b"PK\x03\x04") {
-        return match keras::Archive::open(path)? {
-            Some(archive) => Ok(Box::new(archive)),
-            None => Ok(Box::new(torch::Checkpoint::open(path)?)),
+        let archive = archive::Archive::open(path)?;
+        return match archive.member("model.weights.h5") {
+            Some(weights) => Ok(Box::new(keras::ModelFile::open(&archive, weights, file_bytes)?)),
+            None => Ok(Box::new(torch::Checkpoint::open(path, Some(&archive))?)),
         };
+    }
+    if first.starts_with(b"version https://git-lfs") {
+        return Err(FormatError::LfsPointer);
     }
     // A pickle's first bytes: protocol 2 to 5. A safetensors header has its length first, and then a brace.
     match first[..] {
-        [0x80, 2..=5, ..] => Ok(Box::new(torch::Checkpoint::open(path)?)),
+        [] => Err(FormatError::Damaged("it is empty".to_owned())),
+        [0x80, 2..=5, ..] => Ok(Box::new(torch::Checkpoint::open(path, None)?)),
         [_, _, _, _, _, _, _, _, b'{', ..] => Ok(Box::new(safetensors::Safetensors::open(path)?)),
-        _ => Err(FormatError::Unknown),
+        _ => match first.trim_ascii_start() {
+            [b'{', ..] => Ok(match sharded::of(path)? {
+                sharded::Of::Torch => Box::new(sharded::Sharded::open(path)?),
+                sharded::Of::Keras => Box::new(keras::Hdf5::open_parts(&sharded::parts(path)?)?),
+            }),
+            [b'<', ..] => Err(FormatError::WebPage),
+            _ => Err(FormatError::Unknown),
+        },
     }
+}
+
+/// The other files that a file's tensors are in: those that an index names.
+pub fn parts(path: &Path) -> Result<Vec<PathBuf>, FormatError> {
+    let mut first = Vec::new();
+    File::open(path)?.take(64).read_to_end(&mut first)?;
+    if first.trim_ascii_start().first() == Some(&b'{') { sharded::parts(path) } else { Ok(Vec::new()) }
 }
 
 /// A safetensors file that lies in memory.
 pub fn from_bytes(bytes: &'static [u8]) -> Result<Box<dyn TensorFile>, FormatError> {
     Ok(Box::new(safetensors::Safetensors::from_bytes(bytes)?))
+}
+
+/// The class of a layer as the groups of Keras' files spell it: `Conv2D` is `conv2d`.
+pub fn keras_group(class: &str) -> String {
+    keras::snake_case(class)
 }
 
 /// Checks that a tensor's bytes can be in a file of this length.

@@ -11,6 +11,7 @@ use crate::spec::schema::precision::PrefixPrecision;
 use crate::spec::short_forms::FrozenLayers;
 use crate::weights::load::{FileParameters, LoadError};
 use crate::weights::locate::Located;
+use crate::weights::matching::{Top, Wanted};
 use crate::weights::registry::{Contents, Golden, Source};
 
 impl Source {
@@ -43,9 +44,22 @@ pub fn check(located: &Located) -> Result<(), LoadError> {
     if published.contents != Contents::WithTop {
         return Ok(());
     }
+    let is_known = golden.are_given_by(&logits(located, golden)?);
+    if is_known { Ok(()) } else { Err(LoadError::Answers { name: located.source.name }) }
+}
+
+/// Whether a file gives a source's known answers about as exactly as `tolerance` says, a part of the largest logit;
+/// `None` where no answers are known, or the file has no such classifier.
+pub fn answers(located: &Located, tolerance: f64) -> Option<bool> {
+    let golden = located.source.golden?;
+    let logits = logits(located, &golden).ok()?;
+    Some(Golden { tolerance, ..golden }.are_given_by(&logits))
+}
+
+/// What a file's network with its classifier gives for the known image.
+fn logits(located: &Located, golden: &Golden) -> Result<Vec<f64>, LoadError> {
     let plan = located.source.whole_network();
-    let file = FileParameters::located(located)?;
-    file.fit(&plan.layout, Some(&plan.head))?;
+    let file = FileParameters::located(located, Wanted { layout: &plan.layout, top: Top::Needed(&plan.head) })?;
     let (sources, device) = (Sources { backbone: &file, head: &file }, Device::flex());
     let unreadable = |error| LoadError::Parameters { name: located.source.name, source: error };
     let prefix = Prefix::new(&plan, sources, &device).map_err(unreadable)?;
@@ -54,8 +68,7 @@ pub fn check(located: &Located) -> Result<(), LoadError> {
     let mut image_chw = vec![0.0_f32; 3 * size * size];
     located.source.preprocessing.pixels.planes_from_pixels(&golden.image_hwc_u8(), &mut image_chw);
     let image = Tensor::from_data(TensorData::new(image_chw, [1, 3, size, size]), &device);
-    let logits = tail.forward(prefix.forward(image), None).try_into_vec_as::<f64>().expect("logits are numbers");
-    if golden.are_given_by(&logits) { Ok(()) } else { Err(LoadError::Answers { name: located.source.name }) }
+    Ok(tail.forward(prefix.forward(image), None).try_into_vec_as::<f64>().expect("logits are numbers"))
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use crate::spec::problem::Problem;
 use crate::spec::schema::model::BackboneName;
-use crate::spec::schema::weights::{NamedSource, Weights, WeightsFile};
+use crate::spec::schema::weights::{NamedSource, Selection, Weights, WeightsFile};
 use crate::weights::WeightsError;
 use crate::weights::cache::{self, Cache};
 use crate::weights::digest::{Algorithm, Digests};
+use crate::weights::format;
 use crate::weights::registry::{self, Contents, Place, Source};
 
 /// Weights that are on this machine, whole.
@@ -20,6 +21,8 @@ pub struct Located {
     pub blake3: String,
     /// Which of the source's files it is; `None` for one of the user's own.
     pub published: Option<&'static registry::File>,
+    /// Which of the file's tensors are meant.
+    pub selection: Selection,
 }
 
 /// Where the bytes are.
@@ -80,11 +83,18 @@ pub fn on_this_machine(
 ) -> Result<Option<Located>, WeightsError> {
     if let Some((file, bytes)) = source.embedded() {
         let blake3 = blake3::hash(bytes).to_hex().to_string();
-        return Ok(Some(Located { source, stored: Stored::Embedded(bytes), blake3, published: Some(file) }));
+        return Ok(Some(Located {
+            source,
+            stored: Stored::Embedded(bytes),
+            blake3,
+            published: Some(file),
+            selection: Selection::default(),
+        }));
     }
     let Some((file, path)) = cache.find(source, contents) else { return Ok(None) };
     let digests = Digests::checked(&path, file, &[Algorithm::Blake3], &path.display().to_string())?;
-    Ok(Some(Located { source, blake3: blake3_of(&digests), stored: Stored::File(path), published: Some(file) }))
+    let (blake3, selection) = (blake3_of(&digests), Selection::default());
+    Ok(Some(Located { source, blake3, stored: Stored::File(path), published: Some(file), selection }))
 }
 
 /// The backbone's file of a source, or what keeps it from being used.
@@ -152,7 +162,23 @@ fn of_file(file: &WeightsFile, backbone: BackboneName, path: &Path) -> Result<Lo
             return Err(Problem::new("model.weights.file", "xp does not know this file", hint));
         }
     };
-    Ok(Located { source, stored: Stored::File(path.to_owned()), blake3: blake3_of(&digests), published })
+    let blake3 = with_parts(blake3_of(&digests), path)?;
+    Ok(Located { source, stored: Stored::File(path.to_owned()), blake3, published, selection: file.selection() })
+}
+
+/// The hash of an index and of the files it names; of any other file its own.
+fn with_parts(blake3: String, path: &Path) -> Result<String, Problem> {
+    let key = "model.weights.file";
+    // What is wrong with the file itself is said by whoever opens it.
+    let parts = format::parts(path).unwrap_or_default();
+    let mut all = blake3.clone();
+    for part in &parts {
+        let digests = Digests::of_file(part, [Algorithm::Blake3]).map_err(|error| {
+            Problem::new(key, format!("cannot {error}"), "the index names it: bring it beside the index")
+        })?;
+        all += &blake3_of(&digests);
+    }
+    Ok(if parts.is_empty() { blake3 } else { blake3::hash(all.as_bytes()).to_hex().to_string() })
 }
 
 fn blake3_of(digests: &Digests) -> String {

@@ -161,8 +161,44 @@ fn evaluate_measures_a_part_when_asked() {
         "{}",
         printed.stderr
     );
-    let refused = place.xp(&["evaluate", "@1", "--data", "data/test"]);
-    assert!(refused.code != 0 && refused.stderr.contains("this run's data are features"), "{}", refused.stderr);
+}
+
+/// Behind the backbone that made its features, a head sees images.
+#[test]
+fn a_head_works_behind_its_backbone() {
+    let place = place();
+    run(&place, "head.yaml", &["--name", "head"]);
+    let measured = |data: &str, more: &[&str]| {
+        let evaluated = place.json(&[&["evaluate", "head", "--json", "--data", data], more].concat());
+        evaluated["metrics"]["loss"].as_f64().unwrap()
+    };
+    let on_features = measured("features/test.npy", &[]);
+    for more in [&[][..], &["--behind", "features"], &["--behind", "spec.yaml"]] {
+        let on_images = measured("data/test", more);
+        assert!((on_images - on_features).abs() < 1e-5, "{more:?}: {on_images}, {on_features}");
+    }
+    let seen = place.xp(&["predict", "head", "data/test/red/0.png"]);
+    assert!(seen.code == 0 && seen.stdout.contains("red"), "{}{}", seen.stdout, seen.stderr);
+    // Alone, and with its backbone.
+    for more in [&["-o", "head.keras"][..], &["-o", "whole.keras", "--behind", "spec.yaml"]] {
+        let exported = place.xp(&[&["export", "head", "--format", "keras", "--verify"], more].concat());
+        assert_eq!(exported.code, 0, "{}", exported.stderr);
+    }
+    let sidecar = |file: &str| -> Value {
+        serde_json::from_slice(&fs::read(place.path(&format!("{file}.json"))).unwrap()).unwrap()
+    };
+    assert_eq!(
+        (&sidecar("head.keras")["backbone"], &sidecar("head.keras")["preprocessing"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(sidecar("head.keras")["features"]["backbone"], sidecar("whole.keras")["backbone"]["name"]);
+    fs::remove_file(place.path("features/manifest.json")).unwrap();
+    let unknown = place.xp(&["predict", "head", "data/test/red/0.png"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("--behind"), "{}", unknown.stderr);
+    let own = place.xp(&["run", "spec.yaml", "--name", "whole", "--set", "epochs=1"]);
+    assert_eq!(own.code, 0, "{}", own.stderr);
+    let refused = place.xp(&["predict", "whole", "data/test/red/0.png", "--behind", "spec.yaml"]);
+    assert!(refused.code == 2 && refused.stderr.contains("a backbone of its own"), "{}", refused.stderr);
 }
 
 #[test]
@@ -240,9 +276,10 @@ fn extract(place: &Place, output: &str, stop_at: Option<Split>) -> Completion<Ex
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(0);
         let (plan, device, output, raised) = (&plan, &device, &output, stop.clone());
+        let spec_path = &loaded.path;
         let extracting = scope.spawn(move || {
             let (resources, events) = (Resources::new(Some(1)), Events::new(sender));
-            Extraction { plan, device, output, overwrite: Overwrite::Never, resources, events, stop }.run()
+            Extraction { plan, spec_path, device, output, overwrite: Overwrite::Never, resources, events, stop }.run()
         });
         for event in receiver {
             if matches!(event, Event::PhaseStarted { phase: Phase::Prefix(split), .. } if Some(split) == stop_at) {

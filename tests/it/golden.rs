@@ -11,12 +11,14 @@ use xp::models::top;
 use xp::spec::LoadedSpec;
 use xp::spec::schema::data::Resize;
 use xp::spec::schema::model::BackboneName;
+use xp::spec::schema::weights::Selection;
 use xp::spec::short_forms::DeviceChoice;
 use xp::train::device::open;
 use xp::train::network;
 use xp::train::plan::plan;
 use xp::weights::load::FileParameters;
 use xp::weights::locate::{Located, Stored};
+use xp::weights::matching::{Top, Wanted};
 use xp::weights::registry;
 
 use crate::support::Place;
@@ -31,13 +33,16 @@ const ESPRESSO: usize = 967;
 fn located() -> Located {
     let source = registry::default_source(BackboneName::EfficientnetLite0);
     let (_, bytes) = source.embedded().unwrap();
-    Located { source, stored: Stored::Embedded(bytes), blake3: String::new(), published: None }
+    let selection = Selection::default();
+    Located { source, stored: Stored::Embedded(bytes), blake3: String::new(), published: None, selection }
 }
 
 /// Pooled features and logits of one image, after a change to the network that should not matter.
 fn answer(image: &RgbImage, change: fn(Segment) -> Segment) -> (Vec<f32>, Vec<f32>) {
     let device = Device::flex();
-    let weights = FileParameters::located(&located()).unwrap();
+    let (layout, head) = (LITE0.layout(), top::imagenet(BackboneName::EfficientnetLite0, [1280, 1, 1]));
+    let wanted = Wanted { layout: &layout, top: Top::Needed(&head) };
+    let weights = FileParameters::located(&located(), wanted).unwrap();
     let [h, w] = [image.height as usize, image.width as usize];
     let mut chw = vec![0.0; 3 * h * w];
     located().source.preprocessing.pixels.planes_from_pixels(&image.pixels_hwc, &mut chw);

@@ -57,7 +57,7 @@ const LAYERS: &[Layer] = &[
 const WORDS: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("burn", &["data", "models", "weights", "train", "export"]),
-    ("xp_kernels", &["models", "train/optimizer.rs", "train/update.rs"]),
+    ("xp_kernels", &["models", "data/resize.rs", "train/optimizer.rs", "train/update.rs"]),
     ("axum", &["serve"]),
     ("println!", &["cli", "main.rs"]),
     ("eprintln!", &["cli", "main.rs"]),

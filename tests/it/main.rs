@@ -14,6 +14,7 @@ mod export;
 #[cfg(target_os = "linux")]
 mod faults;
 mod features;
+mod foreign_weights;
 mod freezing;
 mod golden;
 mod hostile_images;
@@ -33,4 +34,5 @@ mod support;
 mod sweep;
 mod training;
 mod vgg16;
+mod weight_matrix;
 mod weights;

@@ -214,3 +214,56 @@ fn the_notebooks_fine_tuning_runs() {
     let evaluated = place.json(&["evaluate", "@1", "--data", "data/testing", "--steps", "1", "--json"]);
     assert_eq!((&evaluated["n_images"], &evaluated["n_split_images"]), (&2.into(), &8.into()));
 }
+
+/// The notebook's four parts on VGG16 as keras.applications publishes it, in names and layout; its values are
+/// tests/fixtures/make_published_vgg.py's.
+#[test]
+fn the_notebook_runs_on_a_file_with_the_published_names() {
+    let place = notebook();
+    let packed = fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/published_vgg16_notop.h5.gz"));
+    let mut file = fs::File::create(place.path("vgg16_notop.h5")).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(packed.unwrap()), &mut file).unwrap();
+    let weights = "model.weights={ file: vgg16_notop.h5, as: vgg16.keras }";
+    let checked = place.xp(&["check", "features.yaml", "--set", weights]);
+    assert!(checked.stderr.contains("matched by name and by position"), "{}", checked.stderr);
+    place.json(&["features", "features.yaml", "-o", "features", "--set", weights, "--set", "device=cpu", "--json"]);
+    place.json(&["run", "head.yaml", "--name", "head", "--set", "epochs=2", "--set", "device=cpu", "--json"]);
+    // The head behind the backbone measures images as it measures their features.
+    let on_features = place.json(&["evaluate", "head", "--data", "features", "--json"]);
+    let on_images = place.json(&["evaluate", "head", "--data", "data/testing", "--json"]);
+    let loss = |measured: &Value| measured["metrics"]["loss"].as_f64().unwrap();
+    assert!((loss(&on_features) - loss(&on_images)).abs() < 1e-5, "{on_features} {on_images}");
+    let seen = place.json(&["predict", "head", "data/testing/cats", "--json"]);
+    let classes = |seen: &Value| -> Vec<String> {
+        let top = seen["images"][0]["top"].as_array().unwrap();
+        top.iter().map(|class| class["class"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut both = classes(&seen);
+    both.sort_unstable();
+    assert_eq!(both, ["cats", "dogs"]);
+    for (format, file, more) in
+        [("keras", "head.keras", &[][..]), ("h5", "head_on_vgg16.h5", &["--behind", "features"])]
+    {
+        let arguments = [&["export", "head", "--format", format, "-o", file, "--verify"][..], more].concat();
+        let exported = place.xp(&arguments);
+        assert_eq!(exported.code, 0, "{}", exported.stderr);
+    }
+    let small = ["data.batch_size=2", "epochs=1", "steps_per_epoch=1", "validation_steps=1", "device=cpu", weights];
+    let sets = small.iter().flat_map(|set| ["--set", set]);
+    let arguments: Vec<&str> = ["run", "finetune.yaml", "--name", "tuned", "--json"].into_iter().chain(sets).collect();
+    assert_eq!(place.json(&arguments)["model"]["n_frozen_layers"], 15);
+    assert_eq!(classes(&place.json(&["predict", "tuned", "data/testing/dogs", "--json"])).len(), 2);
+    assert_eq!(place.xp(&["export", "tuned", "--format", "keras-h5", "-o", "tuned", "--verify"]).code, 0);
+}
+
+/// VGG19 with its classifier, 575 MB: `python tests/fixtures/make_published_vgg.py vgg19_top FILE.h5`.
+#[test]
+#[ignore = "needs a file of 575 MB, named by XP_VGG19"]
+fn the_notebooks_prediction_runs_on_a_file_with_the_published_names() {
+    let file = std::env::var("XP_VGG19").expect("XP_VGG19 names the file");
+    let place = notebook();
+    let seen = place.json(&["predict", &file, "--as", "vgg19.keras", "data/testing/cats", "--top", "5", "--json"]);
+    let images = seen["images"].as_array().unwrap();
+    assert_eq!(images.len(), 4);
+    assert!(images.iter().all(|image| image["top"].as_array().unwrap().len() == 5), "{seen}");
+}

@@ -15,9 +15,11 @@ use xp::models::top;
 use xp::models::vgg::{VGG_TINY, VGG11};
 use xp::spec::schema::model::BackboneName;
 use xp::spec::schema::precision::PrefixPrecision;
+use xp::spec::schema::weights::Selection;
 use xp::spec::short_forms::FrozenLayers;
 use xp::weights::format::{self, Kind};
 use xp::weights::load::{FileParameters, LoadError};
+use xp::weights::matching::{Top, Wanted};
 
 use crate::support::golden::{agrees, drawn};
 
@@ -40,17 +42,27 @@ const FILES: [(&str, Kind, f32); 10] = [
 
 /// A fixture, unpacked.
 pub fn unpacked(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weight_files").join(format!("{name}.gz"));
+    unpacked_at(&format!("weight_files/{name}"))
+}
+
+/// A fixture by its path, unpacked.
+pub fn unpacked_at(path: &str) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(format!("{path}.gz"));
     let mut bytes = Vec::new();
     GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
 /// The fixtures in a folder of their own, so that a name can say nothing of a kind.
-fn opened(folder: &tempfile::TempDir, name: &str) -> FileParameters {
+fn opened(folder: &tempfile::TempDir, name: &str, wanted: Wanted<'_>) -> Result<FileParameters, LoadError> {
     let path = folder.path().join("weights");
     std::fs::write(&path, unpacked(name)).unwrap();
-    FileParameters::open(&path, "hash".to_owned()).unwrap()
+    FileParameters::open(&path, wanted, &Selection::default(), "hash".to_owned())
+}
+
+/// The network with its classifier.
+fn whole(plan: &NetworkPlan) -> Wanted<'_> {
+    Wanted { layout: &plan.layout, top: Top::Needed(&plan.head) }
 }
 
 fn plan(image_size: usize) -> NetworkPlan {
@@ -82,10 +94,9 @@ fn every_kind_of_file_gives_the_same_tensors() {
     assert_eq!(addresses.len(), 20);
     let folder = tempfile::tempdir().unwrap();
     for (name, kind, tolerance) in FILES {
-        let file = opened(&folder, name);
+        let file = opened(&folder, name, whole(&plan)).unwrap();
         assert_eq!(file.kind(), kind, "{name}");
-        let fit = file.fit(&plan.layout, Some(&plan.head)).unwrap();
-        assert_eq!(fit.unused, [""; 0], "{name}");
+        assert_eq!(file.matched().unused, [""; 0], "{name}");
         for address in &addresses {
             let values = file.values(address).unwrap();
             let expected = expected(address);
@@ -111,7 +122,7 @@ fn features_and_logits_are_those_that_keras_and_pytorch_compute() {
     let images = TensorData::new(values.collect::<Vec<f32>>(), [2, 3, size, size]);
     let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
     for (name, _, _) in FILES.into_iter().filter(|(_, _, tolerance)| *tolerance == 0.0) {
-        let file = opened(&folder, name);
+        let file = opened(&folder, name, whole(&plan)).unwrap();
         let sources = Sources { backbone: &file, head: &file };
         let prefix = Prefix::new(&plan, sources, &device).unwrap();
         let tail = Tail::new(&plan, sources, &device).unwrap();
@@ -124,14 +135,14 @@ fn features_and_logits_are_those_that_keras_and_pytorch_compute() {
 #[test]
 fn what_does_not_fit_is_listed() {
     let folder = tempfile::tempdir().unwrap();
-    let file = opened(&folder, "zip.pth");
-    let without_top = file.fit(&VGG_TINY.layout(), None).unwrap();
-    assert_eq!(without_top.unused.len(), 6);
-    let other_size = file.fit(&VGG_TINY.layout(), Some(&plan(32).head)).unwrap_err();
+    let (own, other_size) = (plan(64), plan(32));
+    let other_size = opened(&folder, "zip.pth", whole(&other_size)).unwrap_err();
     let text = other_size.to_string();
     assert!(text.contains("classifier.0.weight of shape [16, 32] and not [16, 8]"), "{text}");
-    let LoadError::Unfit { fit, .. } = file.fit(&VGG11.layout(), None).unwrap_err() else { panic!("it fits") };
-    assert!(!fit.misshaped.is_empty() && fit.missing.contains(&"features.8.weight".to_owned()), "{fit:?}");
+    let vgg11 = Wanted { layout: &VGG11.layout(), top: Top::Known(&own.head) };
+    let LoadError::Unfit { unfit, .. } = opened(&folder, "zip.pth", vgg11).unwrap_err() else { panic!("it fits") };
+    assert!(!unfit.misshaped.is_empty() && unfit.missing.contains(&"features.8.weight".to_owned()), "{unfit:?}");
+    let file = opened(&folder, "zip.pth", whole(&own)).unwrap();
     let turned = TensorAddress { shape: vec![3, 4, 3, 3], ..VGG_TINY.layout().nodes[0].operation.tensors()[0].clone() };
     assert!(matches!(file.values(&turned), Err(ParametersError::Shape { .. })));
 }
@@ -183,8 +194,8 @@ fn mutate() {
     let of_backbone = plan.layout.nodes.iter().flat_map(|node| node.operation.tensors());
     let addresses: Vec<TensorAddress> = of_backbone.chain(dense_tensors(&plan.head).into_iter().flatten()).collect();
     let read = || -> Result<(), String> {
-        let file = FileParameters::open(&path, String::new()).map_err(|error| error.to_string())?;
-        file.fit(&plan.layout, Some(&plan.head)).map_err(|error| error.to_string())?;
+        let file = FileParameters::open(&path, whole(&plan), &Selection::default(), String::new());
+        let file = file.map_err(|error| error.to_string())?;
         addresses.iter().try_for_each(|address| file.values(address).map(drop)).map_err(|error| error.to_string())
     };
     std::panic::set_hook(Box::new(|_| ()));

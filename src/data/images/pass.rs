@@ -182,7 +182,7 @@ fn look_at(
     if let Some(is_turned) = known(&hash) {
         return Ok(Usable { hash, is_turned, pixels: None });
     }
-    match decoded(content)? {
+    match decoded(content, settings.decode)? {
         Readable::Image(decoded) => {
             let is_turned = decoded.is_turned();
             let pixels = keep.then(|| resized(decoded, settings).pixels_hwc.into_boxed_slice());

@@ -47,6 +47,10 @@ pub struct Data {
     #[serde(default)]
     #[garde(skip)]
     pub exif: Exif,
+    /// How JPEG images become pixels.
+    #[serde(default)]
+    #[garde(skip)]
+    pub decode: Decode,
     /// Accept that the same image, byte for byte, is in two splits.
     #[serde(default)]
     #[garde(skip)]
@@ -83,6 +87,18 @@ pub enum Exif {
     Ignore,
     /// Turn and mirror the image as the note says.
     Apply,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decode {
+    /// As libjpeg-turbo does by default, and so Pillow, Keras and torchvision: colours that were stored at half their size
+    /// are interpolated.
+    #[default]
+    LibjpegTurbo,
+    /// As xp 0.1 did before it had this key: colours differ by up to some dozen levels at sharp edges. For runs of that
+    /// time.
+    Plain,
 }
 
 fn default_batch_size() -> u32 {

@@ -41,9 +41,114 @@ pub struct WeightsFile {
     /// The source whose layout and preprocessing the file has; not needed for a file that the registry knows.
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// PyTorch: the dictionary of a checkpoint that holds the weights, such as `state_dict_ema`; keys of nested ones with
+    /// dots between them. Left out, it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// PyTorch: what stands before every name of the network, such as `teacher.backbone.`. Left out, it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Keras: the model within the file's model that is the backbone, by its name or its group. Left out, it is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// Keras: what tells layers apart. Left out, both must agree where both fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<MatchBy>,
+    /// Regular expressions and what replaces them, one after the other, in the file's names: of PyTorch's tensors, and of
+    /// Keras' layers with the models they lie in, such as `encoder/conv_a`.
+    #[serde(skip_serializing_if = "Rename::is_empty")]
+    pub rename: Rename,
     /// The file's blake3; a file that hashes to something else is refused. A run's resolved spec has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
+}
+
+/// What tells the layers of a Keras file apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchBy {
+    /// The order of the layers, as Keras' `load_weights` has it.
+    Position,
+    /// The names of the layers, as with Keras' `by_name`.
+    Name,
+}
+
+/// Regular expressions and their replacements, in the order of the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rename(Vec<(String, String)>);
+
+/// Which tensors of a file are meant, where it holds more than one network or calls them otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub key: Option<String>,
+    pub prefix: Option<String>,
+    pub part: Option<String>,
+    pub by: Option<MatchBy>,
+    pub rename: Rename,
+}
+
+impl Rename {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(pattern, replacement)| (pattern.as_str(), replacement.as_str()))
+    }
+}
+
+impl Serialize for Rename {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Rename {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// Keeps the order of the entries.
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Rename;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of regular expressions and what replaces them")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rename, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Rename(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl JsonSchema for Rename {
+    fn schema_name() -> Cow<'static, str> {
+        "Rename".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": { "type": "string" } })
+    }
+}
+
+impl WeightsFile {
+    /// A file, and the source that it is laid out as.
+    pub fn new(file: PathBuf, source: Option<String>) -> Self {
+        let Selection { key, prefix, part, by, rename } = Selection::default();
+        Self { file, source, key, prefix, part, by, rename, blake3: None }
+    }
+
+    pub fn selection(&self) -> Selection {
+        let Self { key, prefix, part, by, rename, .. } = self.clone();
+        Selection { key, prefix, part, by, rename }
+    }
 }
 
 impl Weights {
@@ -61,12 +166,12 @@ impl Weights {
         }
     }
 
-    /// The same, bound to what its file hashes to.
-    pub fn with_hash(&self, blake3: &str) -> Self {
+    /// The same, bound to what its file hashes to, and to the source that it is laid out as.
+    pub fn bound_to(&self, blake3: &str, source: &str) -> Self {
         let blake3 = Some(blake3.to_owned());
         match self {
             Self::Source(named) => Self::Source(NamedSource { blake3, ..named.clone() }),
-            Self::File(file) => Self::File(WeightsFile { blake3, ..file.clone() }),
+            Self::File(file) => Self::File(WeightsFile { blake3, source: Some(source.to_owned()), ..file.clone() }),
             other => other.clone(),
         }
     }
@@ -99,20 +204,34 @@ struct AnyMap {
     source: Option<String>,
     file: Option<PathBuf>,
     r#as: Option<String>,
+    key: Option<String>,
+    prefix: Option<String>,
+    part: Option<String>,
+    by: Option<MatchBy>,
+    #[serde(default)]
+    rename: Rename,
     blake3: Option<String>,
 }
 
 impl AnyMap {
     fn weights<E: de::Error>(self) -> Result<Weights, E> {
         match self {
-            Self { file: Some(file), r#as: source, blake3, source: None } => {
-                Ok(Weights::File(WeightsFile { file, source, blake3 }))
+            Self { file: Some(file), r#as: source, key, prefix, part, by, rename, blake3, source: None } => {
+                Ok(Weights::File(WeightsFile { file, source, key, prefix, part, by, rename, blake3 }))
             }
-            Self { source: Some(source), blake3, file: None, r#as: None } => {
-                Ok(Weights::Source(NamedSource { source, blake3 }))
-            }
+            Self {
+                source: Some(source),
+                blake3,
+                file: None,
+                r#as: None,
+                key: None,
+                prefix: None,
+                part: None,
+                by: None,
+                rename,
+            } if rename.is_empty() => Ok(Weights::Source(NamedSource { source, blake3 })),
             Self { source: None, file: None, .. } => Err(E::missing_field("file")),
-            _ => Err(E::custom("`source` stands alone; a file takes `as`")),
+            _ => Err(E::custom("`source` stands alone; a file takes `as` and what chooses among its tensors")),
         }
     }
 }
@@ -184,6 +303,8 @@ mod tests {
             json!({ "source": "vgg16.keras", "blake3": "ab" }),
             json!({ "file": "a.h5" }),
             json!({ "file": "a.h5", "as": "vgg16.keras", "blake3": "ab" }),
+            json!({ "file": "a.pth", "key": "state_dict_ema", "prefix": "module.", "rename": { "^b": "c", "^a": "b" } }),
+            json!({ "file": "a.h5", "part": "one", "by": "position" }),
         ] {
             let weights: Weights = serde_json::from_value(form.clone()).unwrap();
             assert_eq!(serde_json::to_value(&weights).unwrap(), form);

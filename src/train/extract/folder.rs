@@ -15,11 +15,14 @@ use crate::data::images::Images;
 use crate::data::npy::Header;
 use crate::run::event::{SkippedInput, SplitFacts};
 use crate::run::metric::Split;
+use crate::spec::fingerprint;
+use crate::train::plan::Plan;
 
 /// The version of the folder's layout.
 const FORMAT: u32 = 1;
 
-const MANIFEST: &str = "manifest.json";
+/// What says what the files were made of.
+pub const MANIFEST: &str = "manifest.json";
 
 /// What the manifest is called while there is work to do.
 const UNFINISHED: &str = "manifest.part.json";
@@ -80,6 +83,15 @@ pub struct Record {
     pub made_of: MadeOf,
     /// The whole spec; keys that say nothing about features may differ.
     pub spec: Value,
+    /// Where that spec was, to which its paths are relative.
+    #[serde(default)]
+    pub spec_path: Option<PathBuf>,
+    /// What should be known of the weights and the images.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Which tensors of the weights' file were taken, where that is not plain.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The splits that are written.
     pub splits: Vec<SplitFiles>,
 }
@@ -134,7 +146,7 @@ impl Folder {
     }
 
     /// Goes on with what lies there, where it was made of the same; else begins anew, or refuses to.
-    pub fn begin(&mut self, made_of: MadeOf, spec: Value) -> Result<(), FolderError> {
+    pub fn begin(&mut self, made_of: MadeOf, plan: &Plan, spec_path: &Path) -> Result<(), FolderError> {
         if self.overwrite == Overwrite::Always {
             self.clear()?;
         }
@@ -145,7 +157,15 @@ impl Folder {
             }
             return Err(FolderError::MadeOfOther { path: self.path.clone(), differing });
         }
-        self.record = Some(Record { format: FORMAT, made_of, spec, splits: Vec::new() });
+        self.record = Some(Record {
+            format: FORMAT,
+            made_of,
+            spec: fingerprint::resolved(&plan.spec),
+            spec_path: Some(std::path::absolute(spec_path).map_err(at(spec_path))?),
+            warnings: plan.warnings.clone(),
+            notes: plan.notes.clone(),
+            splits: Vec::new(),
+        });
         self.write_record(UNFINISHED)
     }
 

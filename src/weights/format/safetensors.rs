@@ -68,6 +68,7 @@ impl Safetensors {
         let places = tensors.iter().map(|(_, info)| info.data_offsets);
         let places = places.map(|(begin, end)| (start + begin as u64, start + end as u64)).collect();
         let stored = tensors.iter().map(|(name, info)| StoredTensor {
+            group: String::new(),
             name: name.clone(),
             shape: info.shape.clone(),
             dtype: match info.dtype {

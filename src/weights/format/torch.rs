@@ -1,69 +1,68 @@
 //! PyTorch's files: a pickle that says what there is, and the values beside it.
-//!
-//! The pickle is interpreted for the few calls that a state dict needs; others are kept as they are and never made.
+
+mod pickle;
+mod storage;
+mod tree;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use pytorch_reader::{DType as Stored, FileFormat, PytorchReader, Tensor};
+use crate::weights::format::{FormatError, Kind, StoredTensor, TensorFile, check_size, decoded};
 
-use crate::weights::format::{Dtype, FormatError, Kind, StoredTensor, TensorFile, check_size, decoded};
+use storage::{Endian, Storages};
+use tree::Found;
 
-/// Dictionaries that hold the weights where a file has more than those.
-const CONTAINERS: [&str; 3] = ["state_dict.", "model_state_dict.", "model."];
-
-pub struct Checkpoint {
+/// A file of `torch.save` or `torch.jit.save`, of any age but the first (before 0.1.10, an archive of tar).
+pub(super) struct Checkpoint {
     kind: Kind,
     tensors: Vec<StoredTensor>,
-    sources: Vec<Tensor>,
+    found: Vec<Found>,
+    storages: Storages,
     metadata: BTreeMap<String, String>,
 }
 
-impl std::fmt::Debug for Checkpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint").field("kind", &self.kind).field("tensors", &self.tensors).finish()
     }
 }
 
 impl Checkpoint {
-    pub fn open(path: &Path) -> Result<Self, FormatError> {
+    /// `archive` is the file where it is a zip archive.
+    pub fn open(path: &Path, archive: Option<&super::archive::Archive>) -> Result<Self, FormatError> {
         let file_bytes = std::fs::metadata(path)?.len();
-        let reader = PytorchReader::new(path).map_err(|error| FormatError::Damaged(error.to_string()))?;
-        let kind = match reader.metadata().format_type {
-            FileFormat::Zip => Kind::TorchZip,
-            FileFormat::Legacy | FileFormat::Tar | FileFormat::Pickle => Kind::TorchLegacy,
+        let (kind, found, storages) = match archive {
+            Some(archive) => {
+                let (found, storages) = storage::of_archive(path, archive)?;
+                (Kind::TorchZip, found, storages)
+            }
+            None => {
+                let (found, storages) = storage::of_legacy(path)?;
+                (Kind::TorchLegacy, found, storages)
+            }
         };
-        let by_name: BTreeMap<String, Tensor> = reader.into_tensors().into_iter().collect();
-        let prefix = prefix_of(by_name.keys());
-        let (mut tensors, mut sources) = (Vec::new(), Vec::new());
-        for (name, source) in by_name {
-            let Some(name) = name.strip_prefix(&prefix) else { continue };
+        let mut tensors = Vec::new();
+        for found in &found {
             let tensor = StoredTensor {
-                name: name.to_owned(),
-                shape: source.shape().to_vec(),
-                dtype: match source.dtype() {
-                    Stored::F16 => Dtype::F16,
-                    Stored::BF16 => Dtype::Bf16,
-                    Stored::F32 => Dtype::F32,
-                    Stored::F64 => Dtype::F64,
-                    other => Dtype::Other(format!("{other:?}")),
-                },
+                group: found.group.clone(),
+                name: found.name.clone(),
+                shape: found.shape.clone(),
+                dtype: found.dtype.clone(),
             };
             // A view can repeat what is stored, so the file says nothing of its size but by this.
-            check_size(&tensor, source.dtype().size(), file_bytes)?;
+            check_size(&tensor, found.dtype.n_bytes(), file_bytes)?;
             tensors.push(tensor);
-            sources.push(source);
         }
-        Ok(Self { kind, tensors, sources, metadata: BTreeMap::new() })
+        if tensors.is_empty() {
+            return Err(FormatError::Unsupported(
+                "it holds no tensors of PyTorch; arrays of NumPy in it are not read".to_owned(),
+            ));
+        }
+        Ok(Self { kind, tensors, found, storages, metadata: BTreeMap::new() })
     }
-}
-
-/// What stands before every name of the weights: the dictionary they are in, and the wrapper of parallel training.
-fn prefix_of<'a>(names: impl Iterator<Item = &'a String> + Clone) -> String {
-    let container = CONTAINERS.iter().find(|container| names.clone().any(|name| name.starts_with(**container)));
-    let prefix = container.copied().unwrap_or_default();
-    let mut within = names.filter_map(|name| name.strip_prefix(prefix));
-    if within.all(|name| name.starts_with("module.")) { format!("{prefix}module.") } else { prefix.to_owned() }
 }
 
 impl TensorFile for Checkpoint {
@@ -75,11 +74,58 @@ impl TensorFile for Checkpoint {
         &self.tensors
     }
 
+    fn are_one(&self, a: usize, b: usize) -> bool {
+        self.found[a].is_view_of(&self.found[b])
+    }
+
     fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
     fn values(&self, index: usize) -> Result<Vec<f32>, FormatError> {
-        decoded(&self.tensors[index], &self.sources[index].read()?)
+        let (tensor, found) = (&self.tensors[index], &self.found[index]);
+        let size = found.dtype.n_bytes();
+        let (begin, n_stored) = self.storages.place(&found.storage, &tensor.name)?;
+        let n_values: usize = tensor.shape.iter().product();
+        let (first, last) = found.span().ok_or_else(|| outside(tensor))?;
+        if n_values == 0 {
+            return Ok(Vec::new());
+        }
+        if (last + 1).saturating_mul(size as u64) > n_stored {
+            return Err(outside(tensor));
+        }
+        let mut file = File::open(&self.storages.path)?;
+        file.seek(SeekFrom::Start(begin + first * size as u64))?;
+        let mut bytes = vec![0; (last + 1 - first) as usize * size];
+        file.read_exact(&mut bytes)?;
+        if self.storages.endian == Endian::Big {
+            bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);
+        }
+        let is_in_order = found.is_contiguous();
+        let bytes = if is_in_order { bytes } else { gathered(&bytes, found, size) };
+        decoded(tensor, &bytes)
     }
+}
+
+fn outside(tensor: &StoredTensor) -> FormatError {
+    FormatError::Damaged(format!("{} reaches beyond what is stored of it", tensor.name))
+}
+
+/// The values of a view in row-major order, from those between its first and its last.
+fn gathered(bytes: &[u8], found: &Found, size: usize) -> Vec<u8> {
+    let n_values: usize = found.shape.iter().product();
+    let mut out = Vec::with_capacity(n_values * size);
+    let mut at = vec![0_usize; found.shape.len()];
+    for _ in 0..n_values {
+        let place: usize = at.iter().zip(&found.strides).map(|(index, stride)| index * *stride as usize).sum();
+        out.extend_from_slice(&bytes[place * size..(place + 1) * size]);
+        for axis in (0..at.len()).rev() {
+            at[axis] += 1;
+            if at[axis] < found.shape[axis] {
+                break;
+            }
+            at[axis] = 0;
+        }
+    }
+    out
 }

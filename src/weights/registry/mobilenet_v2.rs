@@ -1,6 +1,7 @@
 //! Keras' and torchvision's weights of MobileNetV2.
 
 use crate::models::layout::Form;
+use crate::spec::schema::data::Resize;
 use crate::spec::schema::model::BackboneName;
 use crate::weights::preprocessing::{PixelTransform, Preprocessing};
 use crate::weights::registry::{ClassList, FileHash, Padding, Source, torchvision, torchvision_v2};
@@ -47,4 +48,27 @@ pub(super) const MOBILENET_V2: &[Source] = &[
         Some(1e-5),
         &[torchvision_file!("mobilenet_v2-7ebf99e0.pth", FileHash::Sha256Prefix("7ebf99e0"))],
     ),
+    // The network is torchvision's under other names. Source: timm 1.0.31.
+    Source {
+        preprocessing: Preprocessing {
+            pixels: PixelTransform::TORCH,
+            image_size: 224,
+            crop_fraction: Some(0.875),
+            resize: Some(Resize::Bicubic),
+        },
+        licence: Some("Apache-2.0"),
+        origin: "timm, trained anew",
+        ..torchvision(
+            BackboneName::MobilenetV2,
+            "mobilenet_v2.timm",
+            Some(1e-5),
+            &[file_at!(
+                "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/",
+                "mobilenetv2_100_ra-b33bc2c4.pth",
+                WithTop,
+                Some(FileHash::Sha256Prefix("b33bc2c4")),
+                None
+            )],
+        )
+    },
 ];

@@ -49,7 +49,7 @@ fn a_name_with_a_hash_has_the_files() {
         assert_eq!(in_name, Some(&hash.digits()[..8]), "{}", file.name);
         n_checked += 1;
     }
-    assert_eq!(n_checked, 22);
+    assert_eq!(n_checked, 23);
 }
 
 #[test]

@@ -44,6 +44,10 @@ pub const CASES: &[Case] = &[
         shows: bad_images_stop_or_are_named,
     },
     Case { keys: &["data.exif", "data.exif=ignore", "data.exif=apply"], shows: a_cameras_note_is_followed_when_asked },
+    Case {
+        keys: &["data.decode", "data.decode=libjpeg_turbo", "data.decode=plain"],
+        shows: jpeg_becomes_pixels_as_the_mode_says,
+    },
     Case { keys: &["data.allow_duplicates"], shows: the_same_image_in_two_splits_is_refused },
 ];
 
@@ -213,6 +217,23 @@ fn a_cameras_note_is_followed_when_asked() {
     assert!(ignored.warnings().contains("EXIF"), "{}", ignored.warnings());
     assert!(!applied.warnings().contains("EXIF"), "{}", applied.warnings());
     assert_same(&lab.train(&sets).metric("train.loss"), &ignored.metric("train.loss"));
+}
+
+fn jpeg_becomes_pixels_as_the_mode_says() {
+    let lab = Lab::empty();
+    // Colours at half their size.
+    let photo = include_bytes!("../../fixtures/jpeg/420_33x31.jpg");
+    for class in ["a", "b"] {
+        for split in ["train", "valid"] {
+            fs::create_dir_all(lab.path(&format!("{split}/{class}"))).unwrap();
+            // Bytes behind the end change no pixel, and tell the files apart.
+            let bytes = [&photo[..], split.as_bytes(), class.as_bytes()].concat();
+            fs::write(lab.path(&format!("{split}/{class}/0.jpg")), bytes).unwrap();
+        }
+    }
+    let with = |mode: &str| lab.train(&["epochs=1", &format!("data.decode={mode}")]).metric("train.loss");
+    assert_part_after(0, &with("libjpeg_turbo"), &with("plain"));
+    assert_same(&with("libjpeg_turbo"), &lab.train(&["epochs=1"]).metric("train.loss"));
 }
 
 /// A JPEG with a camera's note how it lies.

@@ -49,6 +49,19 @@ pub const CASES: &[Case] = &[
     },
     Case {
         keys: &[
+            "model.weights.key",
+            "model.weights.prefix",
+            "model.weights.part",
+            "model.weights.by",
+            "model.weights.by=position",
+            "model.weights.by=name",
+            "model.weights.rename",
+            "model.weights.rename.*",
+        ],
+        shows: a_file_of_several_networks_gives_the_one_that_is_chosen,
+    },
+    Case {
+        keys: &[
             "preprocess",
             "preprocess=backbone",
             "preprocess=raw",
@@ -138,6 +151,34 @@ fn weights_come_from_a_source_or_a_file() {
     assert_same(&keras, &torch);
     assert_part_after(0, &keras, &with("f32.safetensors", "vgg_tiny.torchvision"));
     assert_part_after(0, &keras, &losses(&["model={ backbone: vgg_tiny, weights: random }"]));
+}
+
+fn a_file_of_several_networks_gives_the_one_that_is_chosen() {
+    let files = [
+        ("weight_matrix/pt.two.ema.pth", "ema.pth"),
+        ("weight_matrix/pt.two.flat.pth", "flat.pth"),
+        ("weight_matrix/k3.15.1.two.keras", "two.keras"),
+        ("swapped_names.h5", "swapped.h5"),
+    ];
+    for (fixture, file) in files {
+        std::fs::write(colours().path(file), crate::weights::unpacked_at(fixture)).unwrap();
+    }
+    let set = |file: &str, chosen: &str| {
+        format!("model={{ backbone: vgg_tiny, weights: {{ file: {file}, as: vgg_tiny.keras, {chosen} }} }}")
+    };
+    let with = |file: &str, chosen: &str| run(&[&set(file, chosen)]).metric("train.loss");
+    let one = with("ema.pth", "key: state_dict");
+    let two = with("ema.pth", "key: state_dict_ema");
+    assert_part_after(0, &one, &two);
+    // The same two networks stand in all of the files, as bf16 in PyTorch's.
+    assert_same(&one, &with("flat.pth", "prefix: student."));
+    assert_same(&two, &with("flat.pth", "prefix: teacher."));
+    assert_same(&one, &with("flat.pth", "rename: { ^student.: net., ^teacher.(.*).weight: 'teacher.$1.kernel' }"));
+    assert_part_after(0, &with("two.keras", "part: one"), &with("two.keras", "part: two"));
+    assert_part_after(0, &with("swapped.h5", "by: position"), &with("swapped.h5", "by: name"));
+    for file in ["flat.pth", "two.keras", "swapped.h5"] {
+        assert!(!colours().is_valid(&[&set(file, "blake3: null")]), "{file}");
+    }
 }
 
 fn pixels_are_changed_as_the_mode_says() {

@@ -8,14 +8,18 @@ use std::thread;
 use crate::faults::until;
 use crate::support::{Place, printed};
 
-/// The publisher gives neither a length nor a hash, so that any bytes may stand for it.
+/// The publisher gives neither a length nor a hash, so that any file of weights may stand for it.
 const SOURCE: &str = "mobilenet_v2.keras";
 const NAME: &str = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5";
 
 const N_FIRST: usize = 30_000;
 
+/// Safetensors of one tensor.
 fn content() -> Vec<u8> {
-    (0..100_000_u32).map(|i| (i * 7 % 251) as u8).collect()
+    const N_BYTES: u32 = 100_000;
+    let header = format!("{{\"a\":{{\"dtype\":\"U8\",\"shape\":[{N_BYTES}],\"data_offsets\":[0,{N_BYTES}]}}}}");
+    let values = (0..N_BYTES).map(|i| (i * 7 % 251) as u8);
+    (header.len() as u64).to_le_bytes().into_iter().chain(header.into_bytes()).chain(values).collect()
 }
 
 /// Reads a request and says where the range that it asks for begins.

@@ -17,7 +17,8 @@ fn limited(place: &Place, arguments: &[&str]) -> Command {
     let mut command = Command::new("prlimit");
     command.arg(LIMIT).arg(assert_cmd::cargo::cargo_bin("xp")).args(arguments).args(["--loader-threads", "2"]);
     command.current_dir(place.folder.path()).env_remove("XP_HOME").env_remove("RUST_LOG").env_remove("RUST_BACKTRACE");
-    command.env("RAYON_NUM_THREADS", "2");
+    // Each thread would reserve address space for SQLite's allocations, as much as there is: who came last had none.
+    command.env("RAYON_NUM_THREADS", "2").env("MALLOC_ARENA_MAX", "1");
     command
 }
 

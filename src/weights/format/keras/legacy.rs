@@ -8,6 +8,9 @@ use crate::weights::format::{FormatError, ModelName, StoredLayer};
 /// What Keras keeps under this name belongs to no layer.
 const TOP_LEVEL: &str = "top_level_model_weights";
 
+/// What each variable of a layer is called, and where it is.
+type Variables = Vec<(String, String)>;
+
 pub(super) fn has_layer_names(group: &Group) -> Result<bool, FormatError> {
     let attributes = group.attrs().map_err(damaged)?;
     Ok(attributes.contains_key("layer_names") || attributes.contains_key("layer_names0"))
@@ -32,7 +35,7 @@ pub(super) fn layers(group: &Group, prefix: &str) -> Result<Vec<Listed>, FormatE
 
 /// The layers of one group: one, or as many as its weights name.
 fn of_group(layer: &str, weights: &[String], prefix: &str) -> Vec<Listed> {
-    let mut found: Vec<(Vec<&str>, Vec<(String, String)>)> = Vec::new();
+    let mut found: Vec<(Vec<&str>, Variables)> = Vec::new();
     for weight in weights {
         let mut owners: Vec<&str> = weight.split('/').collect();
         let variable = owners.pop().unwrap_or_default();
@@ -84,7 +87,7 @@ fn of_first_version(name: &str) -> Option<(&str, &str)> {
 }
 
 /// The variables of a layer in Keras' order: a model's list has those that train first, and a norm's others at its end.
-fn in_order(mut variables: Vec<(String, String)>) -> Vec<(String, String)> {
+fn in_order(mut variables: Variables) -> Variables {
     let rank = |name: &str| match name {
         "moving_mean" | "running_mean" => 2,
         "moving_variance" | "running_std" | "running_variance" => 3,

@@ -89,18 +89,18 @@ impl At {
         let parts: Vec<&str> = name.split('\\').collect();
         let (own, before) = parts.split_last().expect("a name has at least one part");
         let mut models = self.models.clone();
-        let of_layers = |part: &&str| OF_LAYERS.contains(part);
+        let of_layers = |part: &str| OF_LAYERS.contains(&part);
         if !self.group.is_empty() && !OF_LAYERS.contains(&self.group.as_str()) {
             models.push(ModelName { group: self.group.clone(), name: own_name });
         }
         models.extend(before.iter().filter(|part| !of_layers(part)).map(|part| ModelName::of_group(part)));
         // Whatever has no variables of its own is a list: a model's layers, or an attribute that is one.
-        let is_listed = before.last().map_or(!is_object, |last| of_layers(&last));
+        let is_listed = before.last().map_or(!is_object, |last| of_layers(last));
         Self {
             path: joined(&self.path, name),
             models,
             group: (*own).to_owned(),
-            is_listed: is_listed && !of_layers(&own),
+            is_listed: is_listed && !of_layers(own),
             depth: self.depth + 1,
         }
     }

@@ -154,7 +154,7 @@ impl<R: Read> Machine<'_, R> {
             0x95 => drop(self.number(8)?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop_or_mark()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.take_to_mark()?),
             b'2' => {
                 let top = *self.stack.last().ok_or(PickleError::Empty)?;
                 self.stack.push(top);
@@ -206,7 +206,7 @@ impl<R: Read> Machine<'_, R> {
             0x98 => {}
             b']' | b')' | 0x8f => self.push(Value::Sequence(Vec::new()))?,
             b'l' | b't' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.push(Value::Sequence(items))?;
             }
             0x85..=0x87 => {
@@ -215,7 +215,7 @@ impl<R: Read> Machine<'_, R> {
             }
             b'}' => self.push(Value::Dict(Vec::new()))?,
             b'd' => {
-                let entries = pairs(&self.to_mark()?);
+                let entries = pairs(&self.take_to_mark()?);
                 self.push(Value::Dict(entries))?;
             }
             b'a' => {
@@ -223,7 +223,7 @@ impl<R: Read> Machine<'_, R> {
                 self.extend(&[item])?;
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.extend(&items)?;
             }
             b's' => {
@@ -231,7 +231,7 @@ impl<R: Read> Machine<'_, R> {
                 self.update(&pairs(&entry))?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.update(&pairs(&items))?;
             }
             b'c' => {
@@ -261,7 +261,7 @@ impl<R: Read> Machine<'_, R> {
                 self.make(made[0], made[1])?;
             }
             b'o' => {
-                let mut items = self.to_mark()?;
+                let mut items = self.take_to_mark()?;
                 if items.is_empty() {
                     return Err(PickleError::Empty);
                 }
@@ -271,7 +271,7 @@ impl<R: Read> Machine<'_, R> {
             }
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 let class = self.add(Value::Global(format!("{module}.{name}").into()))?;
                 let arguments = self.add(Value::Sequence(items))?;
                 self.make(class, arguments)?;
@@ -381,7 +381,7 @@ impl<R: Read> Machine<'_, R> {
         Ok(taken)
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
+    fn take_to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
         let mark = self.marks.pop().ok_or(PickleError::Empty)?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }

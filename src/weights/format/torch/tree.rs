@@ -158,7 +158,7 @@ impl Walk<'_> {
                 }
             }
             "torch._tensor._rebuild_from_type_v2" | "torch.tensor._rebuild_from_type_v2" => {
-                self.of_type(arguments, at, depth)
+                self.of_type(arguments, at, depth);
             }
             // A tensor for TorchScript's own list of attributes.
             "torch.jit._pickle.restore_type_tag" => {

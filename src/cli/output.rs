@@ -30,11 +30,21 @@ pub(crate) fn say(text: &str) {
 
 /// Says what should be known of a plan before its work begins.
 pub(crate) fn say_of_plan(plan: &Plan) {
-    for warning in &plan.warnings {
-        say(&format!("warning: {warning}\n"));
-    }
-    for note in &plan.notes {
-        say(&format!("note: {note}\n"));
+    say_of_plans(std::slice::from_ref(plan));
+}
+
+/// Says what should be known of plans before their work begins, once.
+pub(crate) fn say_of_plans(plans: &[Plan]) {
+    let mut said: Vec<String> = Vec::new();
+    for plan in plans {
+        let warnings = plan.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+        let notes = plan.notes.iter().map(|note| format!("note: {note}\n"));
+        for line in warnings.chain(notes) {
+            if !said.contains(&line) {
+                say(&line);
+                said.push(line);
+            }
+        }
     }
 }
 

@@ -281,3 +281,47 @@ fn a_selection_is_part_of_the_spec() {
     assert_eq!((selection.key.as_deref(), selection.prefix.as_deref()), (Some("state_dict"), Some("teacher.")));
     assert_eq!(selection.rename.iter().collect::<Vec<_>>(), [("^a", "b")]);
 }
+
+/// The names and shapes of others' networks, as their libraries list them.
+#[test]
+fn networks_are_found_by_the_names_of_hugging_face_and_timm() {
+    for (file, backbone, form) in [
+        ("hf_resnet18_keys", BackboneName::Resnet18, Form::Torch),
+        ("hf_resnet50_keys", BackboneName::Resnet50, Form::Torch),
+        ("timm_resnet18", BackboneName::Resnet18, Form::Torch),
+        ("timm_resnet50", BackboneName::Resnet50, Form::Torch),
+        ("timm_mobilenetv2_100", BackboneName::MobilenetV2, Form::Torch),
+        ("timm_tf_efficientnet_lite0", BackboneName::EfficientnetLite0, Form::Torch),
+        ("timm_efficientnet_lite0", BackboneName::EfficientnetLite0, Form::TimmEven),
+        ("timm_vgg16", BackboneName::Vgg16, Form::Torch),
+    ] {
+        let text = std::fs::read(fixtures().join(format!("{file}.json"))).unwrap();
+        let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_slice(&text).unwrap();
+        // A file of those names, whose values do not matter.
+        let mut header = serde_json::Map::new();
+        let mut end = 0;
+        for (name, shape) in &shapes {
+            let n_bytes = 4 * shape.iter().product::<usize>();
+            header.insert(
+                name.clone(),
+                serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [end, end + n_bytes] }),
+            );
+            end += n_bytes;
+        }
+        let header = Value::Object(header).to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let file_of_names = std::fs::File::create(&path).unwrap();
+        std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+        file_of_names.set_len((8 + header.len() + end) as u64).unwrap();
+        let layout = backbone::layout(backbone, form);
+        let [height, width] = [224, 224];
+        let head = top::imagenet(backbone, layout.output_chw(layout.nodes.len(), height, width));
+        // timm's VGG has convolutions in place of the first dense layers.
+        let top = if backbone == BackboneName::Vgg16 { Top::Known(&head) } else { Top::Needed(&head) };
+        let opened = FileParameters::open(&path, Wanted { layout: &layout, top }, &Selection::default(), String::new());
+        let opened = opened.unwrap_or_else(|error| panic!("{file}: {error}"));
+        let is_vgg = backbone == BackboneName::Vgg16;
+        assert!(opened.matched().unused.is_empty() || is_vgg, "{file}: {:?}", opened.matched().unused);
+    }
+}

@@ -85,7 +85,9 @@ fn section(args: &BeginArgs, base: &LoadedSpec) -> Result<(Sweep, Vec<String>), 
 /// The plan of every point, so that a value that does not fit is told before hours are spent on others.
 fn plans(sweep: &SweepRecord, points: &[Point]) -> Result<Vec<Plan>, Failure> {
     let each = |point: &Point| Ok(plan(&loaded(sweep, &point.sets())?)?);
-    points.iter().take(MAX_CHECKED).map(each).collect()
+    let plans: Vec<Plan> = points.iter().take(MAX_CHECKED).map(each).collect::<Result<_, Failure>>()?;
+    output::say_of_plans(&plans);
+    Ok(plans)
 }
 
 fn print_plan(

@@ -36,6 +36,7 @@ use crate::run::sweep::TrialKey;
 use crate::settings::{Home, Resources, host};
 use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
+use crate::spec::schema::source::ImageSource;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
@@ -44,6 +45,7 @@ use crate::store::resume::Resumption;
 use crate::store::runs::{Ending, NewRun, RunName};
 use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
+use crate::train::extract::folder;
 use crate::train::history::EpochValues;
 use crate::train::plan::Plan;
 use crate::train::session::{Inputs, ResumePoint, Session};
@@ -250,6 +252,12 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
     let spec_path = std::path::absolute(launch.spec_path).unwrap_or_else(|_| launch.spec_path.to_owned());
     if let Some(repeated) = launch.rerun_of {
         environment.insert(environment::RERUN_OF.to_owned(), repeated.summary.id.to_string());
+    }
+    if let ImageSource::Features(source) = &spec.data.train {
+        let features = spec_path.parent().unwrap_or(Path::new("")).join(&source.features);
+        if let Some(record) = features.parent().and_then(folder::finished) {
+            environment.insert(environment::FEATURES_MADE_OF.to_owned(), serde_json::json!(record.made_of).to_string());
+        }
     }
     environment.insert(environment::SPEC_PATH.to_owned(), spec_path.display().to_string());
     let run = NewRun {

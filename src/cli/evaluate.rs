@@ -95,6 +95,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let data = Measurable { split, origin: listing.origin.clone(), is_part: listing.is_part };
     let last_row = behind.as_ref().and_then(|behind| behind.last_row.as_deref());
     let plan = plan_evaluation_through(loaded, last_row, split, listing, args.steps)?;
+    behind.as_ref().map_or(Ok(()), |behind| behind.check(&run.summary.name, &plan))?;
     let device = device::open(loaded.spec.device)?;
     let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
     let run_dir = context.home.run_dir(&id);
@@ -137,7 +138,7 @@ fn behind(run: &RunDetail, loaded: &LoadedSpec, args: &EvaluateArgs) -> Result<O
     };
     let sees_images = args.behind.is_some() || args.data.as_deref().is_some_and(is_images);
     match (on_features(&loaded.spec.data), sees_images) {
-        (true, true) => Behind::of(&run.summary.name, loaded, args.behind.as_deref()).map(Some),
+        (true, true) => Behind::of(run, loaded, args.behind.as_deref()).map(Some),
         (false, _) if args.behind.is_some() => Err(Failure::Usage {
             what: format!("the run {} has a backbone of its own", run.summary.name),
             hint: "`--behind` is for runs that were trained on features".to_owned(),

@@ -17,6 +17,7 @@ use crate::cli::predict::{Network, trained};
 use crate::export::framework::{self, Framework};
 use crate::export::sidecar::{AxisOrder, ImageInput, Sidecar};
 use crate::export::{ExportError, Trained, architecture, keras, npz, safetensors};
+use crate::models::backbone;
 use crate::models::parameters::Parameters;
 use crate::report::json as report_json;
 use crate::spec::schema::weights::Selection;
@@ -27,6 +28,7 @@ use crate::train::probe::{self, Gap};
 use crate::train::{TrainError, device};
 use crate::weights::load::FileParameters;
 use crate::weights::matching::{Top, Wanted};
+use crate::weights::registry::Source;
 
 /// Write a run's network as files that Keras and PyTorch open.
 ///
@@ -122,7 +124,11 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
     let (predictor, plan) = trained(context, &id, &run, args.checkpoint, None, wanted)?;
     let tensors = all_tensors(&plan, predictor.trainee()).map_err(TrainError::from)?;
     let network = Trained { plan: plan.network.clone(), input_chw: plan.input_chw, tensors };
-    let framework = plan.source.and_then(|source| Framework::of(source.backbone, source.form));
+    // A backbone that ends earlier is no package's.
+    let is_whole =
+        |source: &&Source| backbone::layout(source.backbone, source.form).rows.len() == plan.network.layout.rows.len();
+    let source = plan.source.filter(is_whole);
+    let framework = source.and_then(|source| Framework::of(source.backbone, source.form));
     let is_torch = args.format == ExportFormat::Safetensors;
     let network = if is_torch { framework::named(&network, framework.as_ref()) } else { network };
     let described = Sidecar {
@@ -131,9 +137,11 @@ pub(crate) fn export(args: &ExportArgs, context: &Context) -> Result<(), Failure
         format: args.format.as_str(),
         trained: &network,
         source: plan.source,
+        weights: plan.weights.as_ref(),
         features: if plan.source.is_none() { made_of(&loaded_spec(&run, &[])?) } else { Value::Null },
         input: plan.source.map(|_| ImageInput {
             image_size: json!(plan.spec.data.image_size),
+            decode: plan.spec.data.decode,
             pixels: plan.preprocessing,
             filter: plan.filter,
             exif: plan.spec.data.exif,
@@ -194,10 +202,7 @@ impl Files {
     fn check(&self, overwrite: Overwrite) -> Result<(), Failure> {
         let all = [Some(&self.main), self.architecture.as_ref(), self.sidecar.as_ref()];
         match all.into_iter().flatten().find(|path| path.exists()) {
-            Some(path) if overwrite == Overwrite::Never => Err(Failure::Usage {
-                what: format!("{} is there already", path.display()),
-                hint: "`--force` replaces it, `-o` names another".to_owned(),
-            }),
+            Some(path) if overwrite == Overwrite::Never => Err(there_already(path)),
             _ => Ok(()),
         }
     }
@@ -211,7 +216,7 @@ fn write(
     files: &Files,
     overwrite: Overwrite,
 ) -> Result<(), Failure> {
-    whole(&files.main, |path| match format {
+    whole(&files.main, overwrite, |path| match format {
         ExportFormat::KerasH5 => keras::write_legacy_weights(network, path),
         ExportFormat::H5 => keras::write_legacy_model(network, name, path),
         ExportFormat::WeightsH5 => keras::write_weights(network, path),
@@ -237,13 +242,32 @@ fn write(
 }
 
 /// Writes under another name, and gives the file its own once it is whole.
-fn whole(path: &Path, write: impl FnOnce(&Path) -> Result<(), ExportError>) -> Result<(), Failure> {
+fn whole(
+    path: &Path,
+    overwrite: Overwrite,
+    write: impl FnOnce(&Path) -> Result<(), ExportError>,
+) -> Result<(), Failure> {
     let at = |source| Failure::Io { what: format!("write {}", path.display()), source };
     let folder = tempfile::Builder::new().prefix(".xp-").tempdir_in(output::folder_of(path)).map_err(at)?;
     let written = folder.path().join("export");
     write(&written).map_err(Failure::Export)?;
     fs::File::open(&written).and_then(|file| file.sync_all()).map_err(at)?;
+    // A second name is not given where there is such a file by now; where there are no second names, it is looked for.
+    if overwrite == Overwrite::Never {
+        match fs::hard_link(&written, path) {
+            Ok(()) => return Ok(()),
+            Err(_) if path.exists() => return Err(there_already(path)),
+            Err(_) => {}
+        }
+    }
     fs::rename(&written, path).map_err(at)
+}
+
+fn there_already(path: &Path) -> Failure {
+    Failure::Usage {
+        what: format!("{} is there already", path.display()),
+        hint: "`--force` replaces it, `-o` names another".to_owned(),
+    }
 }
 
 /// A file to be read back.

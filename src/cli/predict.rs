@@ -232,9 +232,12 @@ pub(crate) fn trained(
     let device = device::open(loaded.spec.device)?;
     match (loaded.spec.model.backbone, network) {
         (None, Network::WithBackbone { behind }) => {
-            let Behind { loaded, last_row, weights_hash } = Behind::of(&run.summary.name, &loaded, behind)?;
-            let plan = plan_evaluation_through(&loaded, last_row.as_deref(), Split::Test, listing, None)?;
-            let predictor = Predictor::of_run(&plan, &device, &run_dir, checkpoint, weights_hash.as_deref())?;
+            let behind = Behind::of(run, &loaded, behind)?;
+            let last_row = behind.last_row.as_deref();
+            let plan = plan_evaluation_through(&behind.loaded, last_row, Split::Test, listing, None)?;
+            behind.check(&run.summary.name, &plan)?;
+            let weights_hash = behind.weights_hash.as_deref();
+            let predictor = Predictor::of_run(&plan, &device, &run_dir, checkpoint, weights_hash)?;
             Ok((predictor, plan))
         }
         (Some(_), Network::WithBackbone { behind: Some(_) }) => Err(Failure::Usage {

@@ -7,8 +7,9 @@ use crate::export::framework::Framework;
 use crate::models::layout::Layout;
 use crate::models::operation::{Operation, PadShape, Padding};
 use crate::spec::schema::Loss;
-use crate::spec::schema::data::{Exif, Resize};
+use crate::spec::schema::data::{Decode, Exif, Resize};
 use crate::spec::schema::model::{Activation, Dense, HeadLayer};
+use crate::weights::locate::Located;
 use crate::weights::preprocessing::PixelTransform;
 use crate::weights::registry::Source;
 
@@ -21,6 +22,8 @@ pub struct Sidecar<'a> {
     pub trained: &'a Trained,
     /// Whose weights the backbone began with, and so its form; `None` without a backbone.
     pub source: Option<&'static Source>,
+    /// The file of those weights; `None` where they were drawn.
+    pub weights: Option<&'a Located>,
     /// `None` where it takes features.
     pub input: Option<ImageInput>,
     /// What made the features that it takes, where that is known.
@@ -38,6 +41,7 @@ pub struct ImageInput {
     pub pixels: PixelTransform,
     pub filter: Resize,
     pub exif: Exif,
+    pub decode: Decode,
 }
 
 /// Whether channels stand before or behind the pixels of a map.
@@ -90,8 +94,10 @@ impl Sidecar<'_> {
         let layout = &self.trained.plan.layout;
         json!({
             "name": layout.name,
-            "weights": source.name,
-            "origin": source.origin,
+            "as": source.name,
+            "weights": self.weights.map(|weights| weights.source.name),
+            "weights_blake3": self.weights.map(|weights| weights.blake3.clone()),
+            "origin": self.weights.filter(|weights| weights.published.is_some()).map(|_| source.origin),
             "padding": padding(layout),
             "norm_epsilon": norm_epsilon(layout),
             "last_layer": layout.rows.last().map(|row| row.name.clone()),
@@ -149,7 +155,10 @@ fn steps(input: &ImageInput, height: usize, width: usize) -> Vec<Value> {
     let mut steps = vec![json!({
         "step": "decode",
         "to": "RGB, 8 bits",
-        "as": "Pillow's Image.open(file).convert(\"RGB\")",
+        "as": match input.decode {
+            Decode::LibjpegTurbo => "Pillow's Image.open(file).convert(\"RGB\")",
+            Decode::Plain => "Pillow's Image.open(file).convert(\"RGB\"), but JPEG's colours less exactly",
+        },
         "alpha": "dropped",
         "exif_orientation": match input.exif {
             Exif::Ignore => "ignored",

@@ -15,6 +15,9 @@ const MAX_PATCH_BYTES: usize = 256 << 10;
 /// Where the spec was read, absolute: the folders it names are relative to it.
 pub const SPEC_PATH: &str = "spec.path";
 
+/// What the features were made of that a run was trained on, as JSON, where their folder says so.
+pub const FEATURES_MADE_OF: &str = "features.made_of";
+
 /// The id of the run whose record was repeated.
 pub const RERUN_OF: &str = "rerun_of";
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::TensorReadError;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::data::batching::{Batching, LastSingle, Order};
 use crate::data::features::FeatureShape;
@@ -113,6 +113,7 @@ impl Extraction<'_> {
                 Weights::Random => format!("{weights_hash}, seed {}", spec.seed),
                 _ => weights_hash,
             },
+            selection: self.plan.weights.as_ref().map_or(Value::Null, |weights| json!(weights.selection)),
             preprocessing: json!(self.plan.preprocessing),
             images: self.plan.images_json(),
             shape: [shape.height, shape.width, shape.channels],

@@ -219,7 +219,13 @@ pub fn plan_evaluation_through(
     // Without an image the file that was trained on tells.
     let shape = shape.or(trained);
     let layout = layout(&loaded.spec, weights.as_ref(), shape);
-    let layout = last_row.and_then(|row| layout.through(row)).unwrap_or(layout);
+    let layout = match last_row {
+        None => layout,
+        Some(row) => layout.through(row).ok_or_else(|| {
+            let message = format!("{} has no row {row} after which a single tensor passes", layout.name);
+            loaded.error(vec![Problem::new("model.backbone", message, "`xp summary` lists the rows")])
+        })?,
+    };
     let (network, input_chw) = plan_for(loaded, layout, listing.classes.len(), shape)?;
     // Unless asked for, all images are measured, also where an epoch measured a part of them.
     let spec = Spec { validation_steps: steps, ..loaded.spec.clone() };

@@ -1,4 +1,5 @@
-//! Two networks with the same names and shapes: timm's `efficientnet_lite0` and the `tf_efficientnet_lite0` that it ported.
+//! Networks with the same names and shapes: timm's `efficientnet_lite0` and the `tf_efficientnet_lite0` that it ported, and
+//! Keras' and torchvision's MobileNetV2.
 //!
 //! Either file fits either network, whose padding, epsilon and pixels differ; read as the other it gives answers that are
 //! wrong and look right. What tells them apart is asked in turn: the published hash, what lies beside the file, the
@@ -10,10 +11,12 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::models::layout::Form;
+use crate::spec::schema::model::BackboneName;
+use crate::weights::format::Convention;
 use crate::weights::golden;
 use crate::weights::load::FileParameters;
 use crate::weights::locate::{Located, Stored};
-use crate::weights::registry;
+use crate::weights::registry::{self, Source};
 
 const TENSORFLOW: &str = "efficientnet_lite0.timm";
 const TIMM: &str = "efficientnet_lite0.timm_ra";
@@ -32,25 +35,55 @@ pub enum Finding {
     Other { reason: String, hint: String },
 }
 
-/// Looks at a file of the user's own that is read as one of the two.
+/// Looks at a file of the user's own that is read as one of the two, or as a network of which others have another form.
 pub fn find(located: &Located, file: &FileParameters) -> Finding {
     let (Stored::File(path), None) = (&located.stored, located.published) else { return Finding::Sure };
-    let (own, other) = match located.source.name {
-        TENSORFLOW => (TENSORFLOW, TIMM),
-        TIMM => (TIMM, TENSORFLOW),
-        _ => return Finding::Sure,
-    };
-    // The packages of EfficientNet-PyTorch call their modules otherwise, and a file of ours says which it is.
+    let own = located.source;
+    if let Some(described) = described(path, file).filter(|source| source.backbone == own.backbone) {
+        return if (described.form, described.norm_epsilon) == (own.form, own.norm_epsilon) {
+            Finding::Sure
+        } else {
+            is_another(described.name, own.name)
+        };
+    }
+    match own.name {
+        TENSORFLOW | TIMM => lite0(located, path, file),
+        _ if own.backbone == BackboneName::MobilenetV2 => mobilenet_v2(own, file),
+        _ => Finding::Sure,
+    }
+}
+
+fn is_another(whose: &str, read_as: &str) -> Finding {
+    Finding::Other {
+        reason: format!("it is a file of {whose}, and would give wrong answers as {read_as}"),
+        hint: format!("use `as: {whose}`"),
+    }
+}
+
+/// Keras' and torchvision's have the same tensors, and other padding and epsilon; who writes which kind of file tells.
+fn mobilenet_v2(own: &Source, file: &FileParameters) -> Finding {
+    let is_keras_file = file.kind().convention() == Convention::Keras;
+    if is_keras_file == (own.form == Form::Keras) {
+        return Finding::Sure;
+    }
+    let (wrote, other) = if is_keras_file { ("Keras", "mobilenet_v2.keras") } else { ("PyTorch", "mobilenet_v2.timm") };
+    Finding::Unsure(format!(
+        "it is a file of {wrote}, whose MobileNetV2 has other padding, epsilon and pixels than {}: `as: {other}` reads it so",
+        own.name
+    ))
+}
+
+/// timm's own and the one that it ported.
+fn lite0(located: &Located, path: &Path, file: &FileParameters) -> Finding {
+    let own = located.source.name;
+    let other = if own == TIMM { TENSORFLOW } else { TIMM };
+    // The packages of EfficientNet-PyTorch call their modules otherwise.
     if !file.has_timm_names() {
         return Finding::Sure;
     }
-    let says = told_by(path, file).or_else(|| answers_as_tensorflow(located).then_some(TENSORFLOW));
-    match says {
+    match told_by(path).or_else(|| answers_as_tensorflow(located).then_some(TENSORFLOW)) {
         Some(says) if says == own => Finding::Sure,
-        Some(_) => Finding::Other {
-            reason: format!("it is a file of {}, and would give wrong answers as {}", timm_name(other), timm_name(own)),
-            hint: format!("use `as: {other}`"),
-        },
+        Some(says) => is_another(says, own),
         None => Finding::Unsure(format!(
             "{} and {} of timm have the same names, and other padding, epsilon and pixels: the file is read as {}; \
              `as: {other}` reads it as the other",
@@ -61,35 +94,37 @@ pub fn find(located: &Located, file: &FileParameters) -> Finding {
     }
 }
 
+/// Whose form an export of ours says that it has, in itself or beside it.
+fn described(path: &Path, file: &FileParameters) -> Option<&'static Source> {
+    let beside = || small_json(&path.with_file_name(format!("{}.json", path.file_name()?.to_string_lossy())));
+    let own = file.metadata("xp").and_then(|text| serde_json::from_str(text).ok());
+    let described: Value = own.or_else(beside)?;
+    registry::by_name(described["backbone"]["as"].as_str()?)
+}
+
+/// A small file of JSON, if it is there.
+fn small_json(path: &Path) -> Option<Value> {
+    let is_small = fs::metadata(path).is_ok_and(|facts| facts.len() <= MAX_CONFIG_BYTES);
+    serde_json::from_slice(&fs::read(path).ok().filter(|_| is_small)?).ok()
+}
+
 fn timm_name(source: &str) -> &'static str {
     if source == TENSORFLOW { "tf_efficientnet_lite0" } else { "efficientnet_lite0" }
 }
 
-/// What the file's name, its own description or the one beside it says: published names carry a hash, the hub's folders a
-/// `config.json`, our exports a word of their padding.
-fn told_by(path: &Path, file: &FileParameters) -> Option<&'static str> {
-    let of_name = |name: &str| match name {
-        name if name.starts_with("tf_efficientnet_lite0") => Some(TENSORFLOW),
-        name if name.starts_with("efficientnet_lite0_ra") => Some(TIMM),
+/// What the file's name or the description beside it says: published names carry a hash, the hub's folders a `config.json`.
+fn told_by(path: &Path) -> Option<&'static str> {
+    let own_name = path.file_name()?.to_string_lossy();
+    match own_name {
+        name if name.starts_with("tf_efficientnet_lite0") => return Some(TENSORFLOW),
+        name if name.starts_with("efficientnet_lite0_ra") => return Some(TIMM),
+        _ => {}
+    }
+    match small_json(&path.parent()?.join("config.json"))?["architecture"].as_str()? {
+        "tf_efficientnet_lite0" => Some(TENSORFLOW),
+        "efficientnet_lite0" => Some(TIMM),
         _ => None,
-    };
-    let ours = || {
-        let described: Value = serde_json::from_str(file.metadata("xp")?).ok()?;
-        registry::by_name(described["backbone"]["weights"].as_str()?).map(|source| source.form)
-    };
-    let of_form = |form: Form| if form == Form::TimmEven { TIMM } else { TENSORFLOW };
-    let beside = || {
-        let config = path.parent()?.join("config.json");
-        let is_small = fs::metadata(&config).is_ok_and(|facts| facts.len() <= MAX_CONFIG_BYTES);
-        let config: Value = serde_json::from_slice(&fs::read(config).ok().filter(|_| is_small)?).ok()?;
-        match config["architecture"].as_str()? {
-            "tf_efficientnet_lite0" => Some(TENSORFLOW),
-            "efficientnet_lite0" => Some(TIMM),
-            _ => None,
-        }
-    };
-    let own_name = path.file_name()?.to_string_lossy().into_owned();
-    of_name(&own_name).or_else(|| ours().map(of_form)).or_else(beside)
+    }
 }
 
 /// Whether the file answers as TensorFlow's weights do, which are in the binary with their convolutions rounded.

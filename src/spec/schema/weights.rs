@@ -78,12 +78,17 @@ pub enum MatchBy {
 pub struct Rename(Vec<(String, String)>);
 
 /// Which tensors of a file are meant, where it holds more than one network or calls them otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Selection {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<MatchBy>,
+    #[serde(skip_serializing_if = "Rename::is_empty")]
     pub rename: Rename,
 }
 

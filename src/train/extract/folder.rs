@@ -68,12 +68,35 @@ pub struct MadeOf {
     /// The row whose output the features are.
     pub layer: String,
     pub weights_hash: String,
+    /// Which of the file's tensors were meant, where the spec says so.
+    #[serde(default)]
+    pub selection: Value,
     pub preprocessing: Value,
     pub images: Value,
     /// Height, width and channels of a row.
     pub shape: [u32; 3],
     pub classes: Vec<String>,
     pub data: Vec<SplitFacts>,
+}
+
+impl MadeOf {
+    /// What differs of the networks that two sets of features were made by, and of what those saw of an image.
+    pub fn differs_from(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = [
+            ("backbone", self.backbone != other.backbone),
+            ("layer", self.layer != other.layer),
+            ("weights", self.weights_hash != other.weights_hash || self.selection != other.selection),
+            ("preprocessing", self.preprocessing != other.preprocessing),
+            ("image size, filter or orientation", self.images != other.images),
+            ("shape", self.shape != other.shape),
+        ];
+        pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+}
+
+/// What a folder of features says of itself, once it is whole.
+pub fn finished(folder: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()
 }
 
 /// The manifest.
@@ -392,19 +415,11 @@ fn read_record(path: &Path) -> Option<Record> {
 
 /// What differs, by name.
 fn differing(before: &MadeOf, now: &MadeOf) -> Vec<&'static str> {
-    let pairs = [
-        ("version of xp", before.xp != now.xp),
-        ("device", before.device != now.device),
-        ("backbone", before.backbone != now.backbone),
-        ("layer", before.layer != now.layer),
-        ("weights", before.weights_hash != now.weights_hash),
-        ("preprocessing", before.preprocessing != now.preprocessing),
-        ("image size, filter or orientation", before.images != now.images),
-        ("shape", before.shape != now.shape),
-        ("set of classes", before.classes != now.classes),
-        ("set of images", before.data != now.data),
-    ];
-    pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    let before_it = [("version of xp", before.xp != now.xp), ("device", before.device != now.device)];
+    let behind_it = [("set of classes", before.classes != now.classes), ("set of images", before.data != now.data)];
+    let named =
+        |pairs: [(&'static str, bool); 2]| pairs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
+    named(before_it).chain(before.differs_from(now)).chain(named(behind_it)).collect()
 }
 
 fn files_csv(images: &Images) -> io::Result<Vec<u8>> {

@@ -64,6 +64,9 @@ impl Hdf5 {
             return Err(FormatError::Unsupported("it is an HDF5 file without weights of Keras' layers".to_owned()));
         }
         if paths.len() > 1 {
+            if opened.kind.lists_layers() {
+                return Err(FormatError::Unsupported("its parts are files that hold a model each".to_owned()));
+            }
             let place = |layer: &StoredLayer| -> Vec<_> {
                 let path = layer.models.iter().map(|model| &model.group).chain([&layer.group]);
                 path.map(|group| third::natural(group)).collect()

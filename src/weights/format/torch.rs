@@ -91,7 +91,8 @@ impl TensorFile for Checkpoint {
         if n_values == 0 {
             return Ok(Vec::new());
         }
-        if (last + 1).saturating_mul(size as u64) > n_stored {
+        let n_reached = last.checked_add(1).and_then(|n| n.checked_mul(size as u64));
+        if n_reached.is_none_or(|n_reached| n_reached > n_stored) {
             return Err(outside(tensor));
         }
         let mut file = File::open(&self.storages.path)?;

@@ -68,7 +68,15 @@ pub(super) fn matched(
     let classifiers: Vec<String> = wanted.head().dense.iter().map(|dense| dense.names.keras_layer()).collect();
     let unused = unused(file, &indices, &classifiers, |i| file.tensors()[i].name.clone());
     let taken_part = (!taken.path.is_empty()).then(|| format!("`{}`", printable(&taken.path.join("/"))));
-    Ok(Matched { indices, how: taken.how, taken: taken_part, warnings: Vec::new(), unused })
+    // Where branches meet, layers at equal depth follow each other as the sum names them.
+    let is_branched = wanted.layout.name.starts_with("resnet");
+    let warnings = (taken.how == How::Position && is_branched).then(|| {
+        "the layers have other names than the network's, and where branches meet only their order tells which is which: \
+         hold the answers against those of the model that the file is from"
+            .to_owned()
+    });
+    let warnings = warnings.into_iter().collect();
+    Ok(Matched { indices, how: taken.how, taken: taken_part, warnings, unused })
 }
 
 /// The network's layers with tensors, in the order of `model.layers`.
@@ -164,7 +172,8 @@ impl Book<'_> {
         let under: Vec<usize> = (0..layers.len()).filter(|i| is_under(&layers[*i])).collect();
         let own: Vec<usize> = under.iter().copied().filter(|i| layers[*i].models.len() == path.len()).collect();
         let by_name = self.by_name(&own).or_else(|| self.by_name(&under));
-        let by_position = self.by_position(&own).or_else(|| self.by_lists(&under));
+        let is_listed = self.file.kind().lists_layers();
+        let by_position = self.by_position(&own).or_else(|| if is_listed { None } else { self.by_lists(&under) });
         let named = if is_renamed { How::Renamed } else { How::Names };
         Ok(match (selection.by, by_position, by_name) {
             (Some(MatchBy::Name), _, by_name) => by_name.map(|names| (names, named)),

@@ -11,6 +11,9 @@ use crate::weights::matching::{
     How, Matched, Unfit, Wanted, full_name, is_no_weight, misshaped, naming, printable, renamed, unused,
 };
 
+/// Prefixes that are looked at, those of most tensors first.
+const MAX_CANDIDATES: usize = 256;
+
 /// All tensors that stand under one prefix by one convention of naming.
 #[derive(Debug)]
 struct Candidate {
@@ -21,6 +24,8 @@ struct Candidate {
     convention: usize,
     /// Tensors of the file by the address' place.
     indices: BTreeMap<usize, usize>,
+    /// A name that several tensors have.
+    doubled: Option<String>,
 }
 
 pub(super) fn matched(
@@ -40,6 +45,7 @@ pub(super) fn matched(
     }
     let is_whole = |candidate: &Candidate| {
         candidate.indices.len() == addresses.len()
+            && candidate.doubled.is_none()
             && candidate.indices.iter().all(|(at, i)| misshaped(file, *i, addresses[*at]).is_none())
     };
     let (whole, partial): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_whole);
@@ -99,14 +105,19 @@ fn candidates(
                     group: group.clone(),
                     convention,
                     indices: BTreeMap::new(),
+                    doubled: None,
                 });
-                candidate.indices.insert(*at, i);
+                let before = candidate.indices.insert(*at, i);
+                if before.is_some_and(|before| !file.are_one(before, i)) {
+                    candidate.doubled.get_or_insert_with(|| name.clone());
+                }
             }
         }
     }
     let mut all: Vec<Candidate> = found.into_values().collect();
     // Two conventions may call the same tensors alike.
     all.sort_by(|a, b| b.indices.len().cmp(&a.indices.len()).then(a.convention.cmp(&b.convention)));
+    all.truncate(MAX_CANDIDATES);
     let mut distinct: Vec<Candidate> = Vec::new();
     for candidate in all {
         let is_same = |known: &Candidate| {
@@ -230,6 +241,11 @@ fn unfit(
     }
     let others: Vec<usize> = (0..file.tensors().len()).filter(|i| is_of_key(*i)).collect();
     let best = partial.first();
+    if let Some(name) = best.and_then(|best| best.doubled.as_ref()) {
+        let reason = format!("several of its tensors are called {}", printable(name));
+        let hint = "`key`, `prefix` or another `rename` tells them apart".to_owned();
+        return Unfit { reason: Some(reason), hint: Some(hint), ..Unfit::default() };
+    }
     let used = |i: &usize| best.is_some_and(|best| best.indices.values().any(|used| used == i));
     let unused = others.into_iter().filter(|i| !used(i) && !is_no_weight(&file.tensors()[*i].name));
     let unused = unused.map(|i| printable(&full_name(file, i))).collect();

@@ -9,6 +9,8 @@ use crate::weights::format::{FormatError, ModelName, StoredLayer};
 /// Groups within groups that are looked into.
 const MAX_DEPTH: usize = 16;
 
+const MAX_GROUPS: usize = 100_000;
+
 /// The group of an object's own variables.
 const VARIABLES: &str = "vars";
 
@@ -21,7 +23,7 @@ const NOT_LAYERS: [&str; 2] = ["optimizer", "optimizer_weights"];
 /// Every layer with variables. Groups of one kind are in the order of their numbers: `conv2d`, `conv2d_1`, …, `conv2d_10`.
 pub(super) fn layers(root: &Group) -> Result<Vec<Listed>, FormatError> {
     let mut listed = Vec::new();
-    Walk { listed: &mut listed }.group(root, &At::default())?;
+    Walk { listed: &mut listed, n_groups: 0 }.group(root, &At::default())?;
     Ok(listed)
 }
 
@@ -39,10 +41,16 @@ struct At {
 
 struct Walk<'a> {
     listed: &'a mut Vec<Listed>,
+    n_groups: usize,
 }
 
 impl Walk<'_> {
     fn group(&mut self, group: &Group, at: &At) -> Result<(), FormatError> {
+        self.n_groups += 1;
+        // Groups may lie in each other.
+        if self.n_groups > MAX_GROUPS {
+            return Err(FormatError::Damaged(format!("it has more than {MAX_GROUPS} groups")));
+        }
         if at.depth > MAX_DEPTH {
             return Err(FormatError::Damaged(format!("its groups are nested more than {MAX_DEPTH} deep")));
         }

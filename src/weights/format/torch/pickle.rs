@@ -140,6 +140,9 @@ struct Machine<'a, R> {
 impl<R: Read> Machine<'_, R> {
     fn run(&mut self) -> Result<Id, PickleError> {
         loop {
+            if self.stack.len() + self.marks.len() > MAX_VALUES {
+                return Err(PickleError::TooMany);
+            }
             match self.byte()? {
                 b'.' => return self.pop(),
                 opcode => self.step(opcode)?,
@@ -395,8 +398,7 @@ impl<R: Read> Machine<'_, R> {
     fn recall(&mut self, at: u64) -> Result<(), PickleError> {
         let id = *self.memo.get(&at).ok_or(PickleError::Empty)?;
         self.stack.push(id);
-        // The same value again and again takes memory without a value of its own.
-        if self.stack.len() > MAX_VALUES { Err(PickleError::TooMany) } else { Ok(()) }
+        Ok(())
     }
 
     fn byte(&mut self) -> Result<u8, PickleError> {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::weights::format::FormatError;
 use crate::weights::format::archive::Archive;
-use crate::weights::format::torch::pickle::{Pickle, PickleError, Value};
+use crate::weights::format::torch::pickle::{Pickle, PickleError};
 use crate::weights::format::torch::tree::{self, Found};
 
 /// Bytes that the pickle of an archive may have.
-const MAX_PICKLE_BYTES: u64 = 1 << 30;
+const MAX_PICKLE_BYTES: u64 = 256 << 20;
+/// How much larger than the file it may be, packed.
+const MAX_RATIO: u64 = 16;
 
 /// What an older file begins with. Source: `MAGIC_NUMBER` in torch/serialization.py.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -54,7 +56,8 @@ pub(super) fn of_archive(path: &Path, archive: &Archive) -> Result<(Vec<Found>, 
         return Err(FormatError::Unsupported("it is a zip archive of neither PyTorch nor Keras".to_owned()));
     };
     let root = member.name.trim_end_matches("data.pkl");
-    let content = archive.read(member, MAX_PICKLE_BYTES)?;
+    let file_bytes = std::fs::metadata(path)?.len();
+    let content = archive.read(member, file_bytes.saturating_mul(MAX_RATIO).min(MAX_PICKLE_BYTES))?;
     let pickle = Pickle::read(&mut &content[..])?;
     let byteorder = archive.member(&format!("{root}byteorder"));
     let byteorder = byteorder.map(|member| archive.read(member, 64)).transpose()?;
@@ -65,6 +68,9 @@ pub(super) fn of_archive(path: &Path, archive: &Archive) -> Result<(Vec<Found>, 
     for member in archive.members() {
         if let Some(key) = member.name.strip_prefix(&prefix) {
             let (begin, end) = archive.range(member)?;
+            if end > file_bytes {
+                return Err(FormatError::Damaged(format!("{} reaches beyond the end of the file", member.name)));
+            }
             places.insert(key.to_owned(), (begin, end.saturating_sub(begin)));
         }
     }
@@ -84,10 +90,10 @@ pub(super) fn of_legacy(path: &Path) -> Result<(Vec<Found>, Storages), FormatErr
         return Err(FormatError::Unsupported(what.to_owned()));
     }
     file.seek(SeekFrom::Start(0))?;
-    for _ in 0..2 {
+    // Magic number, version, and the machine that wrote it, which says nothing: values are little-endian whoever wrote them.
+    for _ in 0..3 {
         Pickle::read(&mut file)?;
     }
-    let endian = endian_of(&Pickle::read(&mut file)?);
     let pickle = Pickle::read(&mut file)?;
     let keys = Pickle::read(&mut file)?;
     let found = tree::tensors(&pickle);
@@ -99,9 +105,6 @@ pub(super) fn of_legacy(path: &Path) -> Result<(Vec<Found>, Storages), FormatErr
         let key = keys.text(*id).unwrap_or_default();
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(PickleError::from)?;
-        if endian == Endian::Big {
-            length.reverse();
-        }
         let size = sizes.get(key).copied().or_else(|| all_sizes.get(key).copied()).unwrap_or(0);
         let n_bytes = u64::from_le_bytes(length).checked_mul(size);
         let begin = file.stream_position()?;
@@ -110,13 +113,5 @@ pub(super) fn of_legacy(path: &Path) -> Result<(Vec<Found>, Storages), FormatErr
         places.insert(key.to_owned(), (begin, end - begin));
         file.seek(SeekFrom::Start(end))?;
     }
-    Ok((found, Storages { path: path.to_owned(), endian, places }))
-}
-
-fn endian_of(system: &Pickle) -> Endian {
-    let Value::Dict(entries) = system.value(system.root) else { return Endian::Little };
-    let is_big = entries.iter().any(|(key, value)| {
-        system.text(*key) == Some("little_endian") && matches!(system.value(*value), Value::Bool(false))
-    });
-    if is_big { Endian::Big } else { Endian::Little }
+    Ok((found, Storages { path: path.to_owned(), endian: Endian::Little, places }))
 }

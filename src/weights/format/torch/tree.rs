@@ -12,6 +12,9 @@ use crate::weights::format::torch::pickle::{Id, Made, Pickle, Value};
 const MAX_DEPTH: usize = 40;
 /// Where a module of PyTorch keeps its tensors and modules.
 const MODULE_PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
+/// Bytes of a key, and tensors: more are no network's.
+const MAX_KEY: usize = 1 << 10;
+const MAX_TENSORS: usize = 1 << 17;
 /// Times that a shared object is looked into: tensors are listed under each of their names, and objects that know each other
 /// lead everywhere.
 const MAX_VISITS: u8 = 16;
@@ -51,10 +54,10 @@ impl Found {
     }
 
     pub fn is_contiguous(&self) -> bool {
-        let mut expected = 1;
+        let mut expected = 1_u64;
         self.shape.iter().zip(&self.strides).rev().all(|(&len, &stride)| {
             let fits = len == 1 || stride == expected;
-            expected *= len as u64;
+            expected = expected.wrapping_mul(len as u64);
             fits
         })
     }
@@ -127,8 +130,11 @@ impl Walk<'_> {
 
     fn entries(&mut self, entries: &[(Id, Id)], at: &Place, depth: usize) {
         for (key, value) in entries {
+            if self.found.len() >= MAX_TENSORS {
+                return;
+            }
             let place = match self.pickle.value(*key) {
-                Value::Text(key) => at.within(key),
+                Value::Text(key) if key.len() <= MAX_KEY => at.within(key),
                 Value::Int(key) => at.within(&key.to_string()),
                 _ => continue,
             };
@@ -143,6 +149,10 @@ impl Walk<'_> {
     }
 
     fn made(&mut self, made: &Made, at: &Place, depth: usize) {
+        // A call may have itself among its arguments.
+        if depth > MAX_DEPTH {
+            return;
+        }
         let callable = self.pickle.global(made.callable).unwrap_or_default();
         let arguments = self.pickle.sequence(made.arguments).unwrap_or_default();
         match callable {
@@ -185,6 +195,18 @@ impl Walk<'_> {
     fn object(&mut self, made: &Made, at: &Place, depth: usize) {
         if !made.entries.is_empty() {
             self.entries(&made.entries, &at.dictionary(), depth);
+            return;
+        }
+        // Python 2 gives a dictionary its pairs when it is made.
+        if self.pickle.global(made.callable) == Some("collections.OrderedDict") {
+            let pairs =
+                self.pickle.sequence(made.arguments).and_then(|arguments| self.pickle.sequence(*arguments.first()?));
+            let pair = |id: &Id| match self.pickle.sequence(*id) {
+                Some([key, value]) => Some((*key, *value)),
+                _ => None,
+            };
+            let entries: Vec<(Id, Id)> = pairs.unwrap_or_default().iter().filter_map(pair).collect();
+            self.entries(&entries, &at.dictionary(), depth);
             return;
         }
         self.items(&made.items, at, depth);
@@ -306,5 +328,45 @@ fn dtype_named(name: &str) -> Dtype {
         "float16" | "half" => Dtype::F16,
         "bfloat16" => Dtype::Bf16,
         other => Dtype::Other(other.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(pickle: &[u8]) -> Vec<Found> {
+        tensors(&Pickle::read(&mut &pickle[..]).unwrap())
+    }
+
+    /// A list that is the arguments of a call that it names, and dictionaries that hold each other.
+    #[test]
+    fn objects_that_hold_themselves_end() {
+        let of_type: &[u8] = b"ctorch._tensor\n_rebuild_from_type_v2\n";
+        let call = [b"\x80\x02", of_type, b"]q\x00", of_type, b"aNah\x00aR."].concat();
+        assert!(found(&call).is_empty());
+        // Two dictionaries of eight entries each, all of them the other one.
+        let mut entries = Vec::new();
+        for key in b"abcdefgh" {
+            entries.extend([b"X\x01\0\0\0", &[*key][..], b"h\x01s"].concat());
+        }
+        let mut others = Vec::new();
+        for key in b"abcdefgh" {
+            others.extend([b"X\x01\0\0\0", &[*key][..], b"h\x00s"].concat());
+        }
+        let both = [&b"\x80\x02}q\x00}q\x01"[..], &others, b"0", &entries, b"."].concat();
+        assert!(found(&both).is_empty());
+    }
+
+    /// `pickle.dumps(OrderedDict([("a", tensor)]), 2)` of Python 2 has the pairs among the arguments of the call.
+    #[test]
+    fn pairs_of_an_older_dictionary_are_its_entries() {
+        let storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x02tQ";
+        let tensor =
+            [b"ctorch._utils\n_rebuild_tensor_v2\n(", &storage[..], b"K\x00K\x02\x85K\x01\x85\x89NtR"].concat();
+        let pairs = [b"ccollections\nOrderedDict\n]]X\x01\0\0\0aa", &tensor[..], b"aa\x85R."].concat();
+        let found = found(&[b"\x80\x02", &pairs[..]].concat());
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].name.as_str(), &found[0].shape[..]), ("a", &[2][..]));
     }
 }

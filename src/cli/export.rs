@@ -193,6 +193,8 @@ impl Files {
         }
         let architecture =
             stem.filter(|_| args.format == ExportFormat::KerasH5).map(|stem| format!("{stem}.json").into());
+        // What a link leads to is replaced, and not the link.
+        let main = if main.is_symlink() { fs::canonicalize(&main).unwrap_or(main) } else { main };
         let has_sidecar = args.format != ExportFormat::Json;
         let sidecar = has_sidecar.then(|| PathBuf::from(format!("{}.json", main.display())));
         Ok(Self { main, architecture, sidecar })
@@ -201,6 +203,12 @@ impl Files {
     /// Refuses to replace any of them, before any is written.
     fn check(&self, overwrite: Overwrite) -> Result<(), Failure> {
         let all = [Some(&self.main), self.architecture.as_ref(), self.sidecar.as_ref()];
+        if let Some(path) = all.into_iter().flatten().find(|path| path.exists() && !path.is_file()) {
+            return Err(Failure::Usage {
+                what: format!("{} is no file that could be replaced", path.display()),
+                hint: "`-o` names another".to_owned(),
+            });
+        }
         match all.into_iter().flatten().find(|path| path.exists()) {
             Some(path) if overwrite == Overwrite::Never => Err(there_already(path)),
             _ => Ok(()),

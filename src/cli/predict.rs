@@ -28,7 +28,9 @@ use crate::train::plan::{Plan, plan_evaluation, plan_evaluation_through};
 use crate::train::predict::{Prediction, Predictor};
 use crate::weights::cache::Cache;
 use crate::weights::classes;
+use crate::weights::load::FileParameters;
 use crate::weights::locate::{Located, Stored, how_to_bring, on_this_machine};
+use crate::weights::matching::{Top, Wanted};
 use crate::weights::registry::{self, Contents, Source};
 
 /// Name the classes of images, by a run or by a backbone as it was trained on ImageNet.
@@ -143,7 +145,7 @@ fn predictor(args: &PredictArgs, context: &Context) -> Result<(Predictor, Vec<St
             if let Some(run) = context.run_called(&args.subject)? {
                 let short = run.short();
                 return Err(Failure::Usage {
-                    what: format!("{} is ambiguous: a backbone, and the run {short}", args.subject),
+                    what: format!("{} is ambiguous: weights are called so, and the run {short}", args.subject),
                     hint: format!("`{short}` names the run{otherwise}"),
                 });
             }
@@ -179,7 +181,17 @@ fn of_file(source: &str, args: &PredictArgs) -> Result<(Predictor, Vec<String>),
         return Err(Failure::NotThere { what: format!("{} is no file", path.display()), hint });
     }
     let (stored, selection) = (Stored::File(path), Selection::default());
-    by_imagenet(&Located { source, stored, blake3: String::new(), published: None, selection }, args)
+    let located = Located { source, stored, blake3: String::new(), published: None, selection };
+    let plan = source.whole_network();
+    FileParameters::located(&located, Wanted { layout: &plan.layout, top: Top::Needed(&plan.head) }).map_err(
+        |error| {
+            let hint = error
+                .hint()
+                .unwrap_or("this takes a file with ImageNet's classifier; a run of yours is named by itself");
+            Failure::Usage { what: format!("cannot {error}"), hint: hint.to_owned() }
+        },
+    )?;
+    by_imagenet(&located, args)
 }
 
 /// The network of some weights with ImageNet's classifier.

@@ -139,11 +139,19 @@ impl Predictor {
         golden.are_given_by(&self.logits(golden.image_hwc_u8(), [3, size, size]))
     }
 
-    /// What the head gives for an image of the network's size, before softmax or sigmoid.
+    /// What the head gives for an image of the network's size, before softmax or sigmoid; of a head on features as many
+    /// bytes are features from −1 to 1.
     pub fn logits(&self, pixels_hwc: Vec<u8>, chw: [usize; 3]) -> Vec<f64> {
-        let features = self.trainee.frame().features(Values::PixelsNhwc(pixels_hwc), chw);
-        let logits = self.trainee.tail.forward(features, None).try_into_vec_as::<f64>();
-        logits.expect("logits are numbers")
+        let n_channels = chw[0];
+        let values = if n_channels == 3 {
+            Values::PixelsNhwc(pixels_hwc)
+        } else {
+            let plane = |channel: usize| pixels_hwc.iter().skip(channel).step_by(n_channels);
+            let bytes = (0..n_channels).flat_map(plane);
+            Values::Features(bytes.map(|byte| f32::from(*byte) / 127.5 - 1.0).collect())
+        };
+        let logits = self.trainee.tail.forward(self.trainee.frame().features(values, chw), None);
+        logits.try_into_vec_as::<f64>().expect("logits are numbers")
     }
 
     /// Decodes an image and classifies it.

@@ -37,6 +37,11 @@ impl LoadError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Unfit { unfit, .. } => unfit.hint.as_deref(),
+            Self::Format { source: FormatError::Damaged(_) | FormatError::WebPage, .. } => {
+                Some("bring the file anew: copy, download or save it again")
+            }
+            Self::Format { source: FormatError::LfsPointer, .. } => Some("run `git lfs pull` where the file is from"),
+            Self::Format { .. } => Some(".h5, .weights.h5, .keras, .pth, .safetensors and their indices are read"),
             _ => None,
         }
     }

@@ -1,5 +1,5 @@
 //! Networks with the same names and shapes: timm's `efficientnet_lite0` and the `tf_efficientnet_lite0` that it ported, and
-//! Keras' and torchvision's MobileNetV2.
+//! those that both Keras and torchvision have.
 //!
 //! Either file fits either network, whose padding, epsilon and pixels differ; read as the other it gives answers that are
 //! wrong and look right. What tells them apart is asked in turn: the published hash, what lies beside the file, the
@@ -11,7 +11,6 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::models::layout::Form;
-use crate::spec::schema::model::BackboneName;
 use crate::weights::format::Convention;
 use crate::weights::golden;
 use crate::weights::load::FileParameters;
@@ -48,8 +47,7 @@ pub fn find(located: &Located, file: &FileParameters) -> Finding {
     }
     match own.name {
         TENSORFLOW | TIMM => lite0(located, path, file),
-        _ if own.backbone == BackboneName::MobilenetV2 => mobilenet_v2(own, file),
-        _ => Finding::Sure,
+        _ => of_package(own, file),
     }
 }
 
@@ -60,17 +58,21 @@ fn is_another(whose: &str, read_as: &str) -> Finding {
     }
 }
 
-/// Keras' and torchvision's have the same tensors, and other padding and epsilon; who writes which kind of file tells.
-fn mobilenet_v2(own: &Source, file: &FileParameters) -> Finding {
+/// Networks that Keras and others have both: pixels differ, and of some padding and epsilon; who wrote the file tells whose
+/// it most likely is.
+fn of_package(own: &Source, file: &FileParameters) -> Finding {
     let is_keras_file = file.kind().convention() == Convention::Keras;
-    if is_keras_file == (own.form == Form::Keras) {
-        return Finding::Sure;
+    let is_of_file = |source: &&Source| (source.form == Form::Keras) == is_keras_file;
+    let other = registry::sources(own.backbone).iter().find(is_of_file);
+    match other.filter(|_| !is_of_file(&own)) {
+        None => Finding::Sure,
+        Some(other) => Finding::Unsure(format!(
+            "it is a file of {}, read with the pixels and the form of {}: `as: {}` reads it as its own",
+            if is_keras_file { "Keras" } else { "PyTorch" },
+            own.name,
+            other.name
+        )),
     }
-    let (wrote, other) = if is_keras_file { ("Keras", "mobilenet_v2.keras") } else { ("PyTorch", "mobilenet_v2.timm") };
-    Finding::Unsure(format!(
-        "it is a file of {wrote}, whose MobileNetV2 has other padding, epsilon and pixels than {}: `as: {other}` reads it so",
-        own.name
-    ))
 }
 
 /// timm's own and the one that it ported.

@@ -133,6 +133,11 @@ pub fn matched(file: &dyn TensorFile, wanted: Wanted<'_>, selection: &Selection)
             ..Unfit::default()
         });
     }
+    if let Some(pattern) = idle(file, &renames) {
+        let reason = format!("`rename` has {pattern:?}, which matches none of its names");
+        let examples: Vec<String> = (0..file.tensors().len()).map(|i| printable(&full_name(file, i))).collect();
+        return Err(Unfit { reason: Some(reason), unused: examples, ..Unfit::default() });
+    }
     match convention {
         Convention::Keras => keras::matched(file, wanted, selection, &renames),
         Convention::Torch => torch::matched(file, wanted, selection, &renames),
@@ -155,6 +160,23 @@ fn renames(selection: &Selection) -> Result<Vec<(Regex, String)>, Unfit> {
 fn braced(replacement: &str) -> String {
     let group = Regex::new(r"[\\$](\d+)").expect("the pattern is sound");
     group.replace_all(replacement, "$${${1}}").into_owned()
+}
+
+/// A pattern of `rename` that changes no name.
+fn idle(file: &dyn TensorFile, renames: &[(Regex, String)]) -> Option<String> {
+    let mut names: Vec<String> = match file.kind().convention() {
+        Convention::Torch => file.tensors().iter().map(|tensor| tensor.name.clone()).collect(),
+        Convention::Keras => file.layers().iter().flat_map(keras::paths).collect(),
+    };
+    for (pattern, replacement) in renames {
+        if !names.iter().any(|name| pattern.is_match(name)) {
+            return Some(pattern.to_string());
+        }
+        for name in &mut names {
+            *name = pattern.replace_all(name, replacement.as_str()).into_owned();
+        }
+    }
+    None
 }
 
 fn renamed(name: &str, renames: &[(Regex, String)]) -> String {
@@ -253,7 +275,11 @@ impl Unfit {
         if !self.missing.is_empty() {
             parts.push(format!("it has no {}", listed(&self.missing)));
         }
-        if !self.missing.is_empty() && !self.unused.is_empty() {
+        let is_said = self.reason.is_some() || !self.missing.is_empty() || !self.misshaped.is_empty();
+        if !is_said {
+            parts.push("neither names nor order tell which of its tensors are the network's".to_owned());
+        }
+        if (!self.missing.is_empty() || !is_said || self.misshaped.is_empty()) && !self.unused.is_empty() {
             parts.push(format!("it has also {}", listed(&self.unused)));
         }
         parts.join("; ")

@@ -254,6 +254,17 @@ fn files_that_are_there_stay_unless_forced() {
     assert_eq!(refused.code, 2, "{}", refused.stderr);
     assert!(refused.stderr.contains("--force"), "{}", refused.stderr);
     assert_eq!(place.xp(&[&again[..], &["--force"]].concat()).code, 0);
+    // What is no file stays what it is, and a link goes on to lead to its file.
+    fs::create_dir(place.path("folder.npz")).unwrap();
+    let folder = place.xp(&["export", "tiny", "--format", "npz", "-o", "folder.npz", "--force"]);
+    assert!(folder.code == 2 && folder.stderr.contains("no file that could be replaced"), "{}", folder.stderr);
+    #[cfg(unix)]
+    {
+        fs::write(place.path("target.npz"), "").unwrap();
+        std::os::unix::fs::symlink("target.npz", place.path("link.npz")).unwrap();
+        assert_eq!(place.xp(&["export", "tiny", "--format", "npz", "-o", "link.npz", "--force"]).code, 0);
+        assert!(place.path("link.npz").is_symlink() && fs::metadata(place.path("target.npz")).unwrap().len() > 0);
+    }
     let misnamed = place.xp(&["export", "tiny", "--format", "weights-h5", "-o", "tiny.h5"]);
     assert!(misnamed.code == 2 && misnamed.stderr.contains(".weights.h5"), "{}", misnamed.stderr);
     let printed = place.xp(&["export", "tiny", "--format", "json"]);

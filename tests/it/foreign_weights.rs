@@ -99,9 +99,24 @@ fn layers_that_nothing_tells_apart_are_renamed() {
     let set = with(&place, fixture, "mine.weights.h5", &format!(", rename: {{ {} }}", renames.join(", ")));
     let checked = place.xp(&["check", "spec.yaml", "--set", &set]);
     assert!(checked.code == 0 && checked.stderr.contains("by name after `rename`"), "{}", checked.stderr);
-    let broken = with(&place, fixture, "mine.weights.h5", ", rename: { '(': a }");
-    let refused = place.xp(&["check", "spec.yaml", "--set", &broken]);
-    assert!(refused.code == 2 && refused.stderr.contains("no regular expression"), "{}", refused.stderr);
+    for (more, says) in [
+        (", rename: { '(': a }", "no regular expression"),
+        (", rename: { nothing: a }", "matches none of its names"),
+        (", rename: { c1: c2 }", "it has no block1_conv1/kernel"),
+        (", rename: { '^c(1|2)$': block1_conv1 }", "several of its layers are called block1_conv1"),
+    ] {
+        let refused = place.xp(&["check", "spec.yaml", "--set", &with(&place, fixture, "mine.weights.h5", more)]);
+        assert!(refused.code == 2 && plain(&refused.stderr).contains(says), "{says}: {}", refused.stderr);
+    }
+    // In PyTorch's files a name that two tensors get is an error too, and so is a prefix that leads nowhere.
+    for (more, says) in [
+        (", rename: { '^teacher': student }", "several of its tensors are called student.features.0"),
+        (", prefix: nobody", "the network stands under `student` and `teacher`"),
+    ] {
+        let set = with(&place, "weight_matrix/pt.two.flat.pth", "flat.pth", more);
+        let refused = place.xp(&["check", "spec.yaml", "--set", &set]);
+        assert!(refused.code == 2 && plain(&refused.stderr).contains(says), "{says}: {}", refused.stderr);
+    }
 }
 
 #[test]

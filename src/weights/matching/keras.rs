@@ -136,16 +136,17 @@ fn is_called(path: &[Part], part: &str) -> bool {
         || whole(|part| &part.group) == part
 }
 
+/// A layer's name and its group, each with the models that it lies in.
+pub(super) fn paths(layer: &StoredLayer) -> [String; 2] {
+    let models: Vec<&str> = layer.models.iter().map(|model| model.called()).collect();
+    [layer.called(), &layer.group].map(|own| models.iter().copied().chain([own]).collect::<Vec<_>>().join("/"))
+}
+
 /// What each layer is called, less the dots of older exports; after `rename`, which sees the whole path.
 fn names(layers: &[StoredLayer], renames: &[(Regex, String)]) -> Vec<Vec<String>> {
     let of = |layer: &StoredLayer| -> Vec<String> {
-        let models: Vec<&str> = layer.models.iter().map(|model| model.called()).collect();
-        let path = |own: &str| models.iter().copied().chain([own]).collect::<Vec<_>>().join("/");
-        let mut names: Vec<String> = vec![layer.called().to_owned(), layer.group.clone()];
-        if !renames.is_empty() {
-            let renamed = [path(layer.called()), path(&layer.group)].map(|path| renamed(&path, renames));
-            names.extend(renamed.into_iter().map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()));
-        }
+        let renamed = paths(layer).map(|path| renamed(&path, renames));
+        let mut names = renamed.map(|path| path.rsplit('/').next().unwrap_or_default().to_owned()).to_vec();
         names.iter_mut().for_each(|name| *name = name.replace('.', "_"));
         names.dedup();
         names
@@ -183,6 +184,8 @@ impl Book<'_> {
             (None, Some(places), Some(names)) if places != names => return Err(self.contradiction(&places, &names)),
             (None, Some(_), Some(names)) => Some((names, How::NamesAndPosition)),
             (None, None, Some(names)) => Some((names, How::Names)),
+            // Whoever renames layers goes by names.
+            (None, _, None) if is_renamed => None,
             (None, Some(places), None) => Some((places, How::Position)),
             (None, None, None) => self.by_shape(&under).map(|shapes| (shapes, How::Shapes)),
         })
@@ -326,12 +329,19 @@ impl Book<'_> {
                 format!("`{}`", path.iter().map(|part| part.called.as_str()).collect::<Vec<_>>().join("/"))
             };
             let there = parts.iter().skip(1).map(called).collect::<Vec<_>>().join(", ");
-            if !is_there {
+            if !is_there || part.is_empty() {
                 let hint =
                     if there.is_empty() { "it has no models within".to_owned() } else { format!("there are {there}") };
                 let reason = Some(format!("it has no part `{part}`"));
                 return Unfit { reason, hint: Some(hint), ..Unfit::default() };
             }
+        }
+        let is_doubled = |want: &&Want| all.iter().filter(|layer| self.names[**layer].contains(&want.name)).count() > 1;
+        if let Some(want) = self.wants.iter().find(is_doubled) {
+            let reason = Some(format!("several of its layers are called {}", want.name));
+            let hint =
+                Some("`part` or another `rename` tells them apart; renames are done one after the other".to_owned());
+            return Unfit { reason, hint, ..Unfit::default() };
         }
         let (mut missing, mut wrong, mut used) = (Vec::new(), Vec::new(), Vec::new());
         for want in self.wants {

@@ -239,6 +239,23 @@ fn unfit(
     {
         return groups("key", key);
     }
+    if let (Some(prefix), []) = (&selection.prefix, partial) {
+        let names: Vec<String> = (0..file.tensors().len()).map(|i| full_name(file, i)).collect();
+        let any = Selection { prefix: None, ..selection.clone() };
+        let there = candidates(file, &names, addresses, conventions, &any);
+        let most = there.first().map_or(0, |candidate| candidate.indices.len());
+        let there: Vec<String> = there
+            .iter()
+            .filter(|candidate| candidate.indices.len() == most)
+            .map(|candidate| format!("`{}`", printable(candidate.prefix.trim_end_matches('.'))))
+            .collect();
+        let reason = Some(format!("it has nothing of the network under the prefix `{prefix}`"));
+        let hint = match there.is_empty() {
+            true => "it has nothing of the network anywhere".to_owned(),
+            false => format!("the network stands under {}", there.join(" and ")),
+        };
+        return Unfit { reason, hint: Some(hint), ..Unfit::default() };
+    }
     let others: Vec<usize> = (0..file.tensors().len()).filter(|i| is_of_key(*i)).collect();
     let best = partial.first();
     if let Some(name) = best.and_then(|best| best.doubled.as_ref()) {

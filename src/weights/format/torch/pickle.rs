@@ -6,6 +6,8 @@
 //!
 //! Source: the opcodes are those of `pickletools` in Python 3.14, protocols 0 to 5.
 
+mod escape;
+
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::rc::Rc;
@@ -196,7 +198,7 @@ impl<R: Read> Machine<'_, R> {
             }
             b'V' => {
                 let line = self.line_bytes()?;
-                self.push_text(unescaped(&line).into())?;
+                self.push_text(escape::unescaped(&line).into())?;
             }
             b'U' | 0x8c => self.text(1)?,
             b'T' | b'X' => self.text(4)?,
@@ -471,27 +473,6 @@ impl<R: Read> Machine<'_, R> {
         }
         Ok(line)
     }
-}
-
-/// Python's `raw-unicode-escape`: Latin-1, and `\uXXXX` for what that has not.
-fn unescaped(line: &[u8]) -> String {
-    let mut text = String::new();
-    let mut rest = line;
-    while let [first, tail @ ..] = rest {
-        let escaped = tail.strip_prefix(b"u").and_then(|digits| digits.first_chunk::<4>());
-        let code = escaped.filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32) {
-            Some(character) => {
-                text.push(character);
-                rest = &tail[5..];
-            }
-            None => {
-                text.push(char::from(*first));
-                rest = tail;
-            }
-        }
-    }
-    text
 }
 
 fn pairs(items: &[Id]) -> Vec<(Id, Id)> {

@@ -63,25 +63,23 @@ impl Framework {
 
     /// What to do for a strict load of an export.
     fn how_to_build(&self, head: &HeadPlan) -> Option<String> {
-        let (package, model) = (self.package, &self.model);
         if !is_one_dense(head) {
             return None;
         }
-        let [dense] = &head.dense[..] else { return None };
-        let (n_in, units) = (dense.n_in, dense.units);
+        let (package, model) = (self.package, &self.model);
+        let (n_in, units) = (head.dense[0].n_in, head.dense[0].units);
         let create = |arguments: String| match package {
             "timm" => format!("model = timm.create_model(\"{model}\", {arguments})"),
             _ => format!("model = torchvision.models.{model}({arguments})"),
         };
-        let is_pooled = head.layers.contains(&HeadLayer::GlobalAveragePool);
-        Some(match (self.has_own_classifier, is_pooled) {
-            (true, true) => create(format!("num_classes={units}")),
-            (false, true) => format!(
+        Some(if self.has_own_classifier {
+            create(format!("num_classes={units}"))
+        } else {
+            format!(
                 "{}; model.avgpool = torch.nn.AdaptiveAvgPool2d(1); model.{} = torch.nn.Linear({n_in}, {units})",
                 create(String::new()),
                 self.classifier
-            ),
-            (_, false) => return None,
+            )
         })
     }
 
@@ -98,7 +96,7 @@ impl Framework {
     }
 }
 
-/// Whether all of a head's tensors are in one layer: what classifiers of others are.
+/// Whether a head is a pooling and, at its end, the only layer with tensors: what classifiers of others are.
 fn is_one_dense(head: &HeadPlan) -> bool {
     head.dense.len() == 1
         && matches!(head.layers.first(), Some(HeadLayer::GlobalAveragePool))

@@ -118,7 +118,6 @@ pub fn check_readable(path: &Path, published: &registry::File, origin: &str) -> 
 
 /// Refuses what does not hold a source's network, where no hash says that it is the published file.
 pub fn check_fits(path: &Path, source: &Source, published: &registry::File, origin: &str) -> Result<(), WeightsError> {
-    check_readable(path, published, origin)?;
     if published.hash.is_some() {
         return Ok(());
     }
@@ -132,6 +131,7 @@ pub fn check_fits(path: &Path, source: &Source, published: &registry::File, orig
     opened.map(drop).map_err(|error| {
         let reason = match error {
             LoadError::Unfit { unfit, .. } => unfit.describe(),
+            LoadError::Format { source, .. } => source.to_string(),
             error => error.to_string(),
         };
         WeightsError::NotWeights { origin: origin.to_owned(), reason }

@@ -96,7 +96,7 @@ impl MadeOf {
 
 /// What a folder of features says of itself, once it is whole.
 pub fn finished(folder: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()
+    parsed(&folder.join(MANIFEST))
 }
 
 /// The manifest.
@@ -409,8 +409,12 @@ fn lock(_: &Path) -> Result<Option<File>, FolderError> {
 }
 
 fn read_record(path: &Path) -> Option<Record> {
-    let read = |name| serde_json::from_slice::<Record>(&fs::read(path.join(name)).ok()?).ok();
-    [MANIFEST, UNFINISHED].into_iter().find_map(read).filter(|record| record.format == FORMAT)
+    let records = [MANIFEST, UNFINISHED].into_iter().find_map(|name| parsed(&path.join(name)));
+    records.filter(|record| record.format == FORMAT)
+}
+
+fn parsed(manifest: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(manifest).ok()?).ok()
 }
 
 /// What differs, by name.

@@ -28,6 +28,13 @@ struct Candidate {
     doubled: Option<String>,
 }
 
+impl Candidate {
+    /// Its prefix as a message shows it.
+    fn called(&self) -> String {
+        format!("`{}`", printable(self.prefix.trim_end_matches('.')))
+    }
+}
+
 pub(super) fn matched(
     file: &dyn TensorFile,
     wanted: Wanted<'_>,
@@ -66,7 +73,7 @@ pub(super) fn matched(
         full.strip_prefix(&taken.prefix).map_or(full.clone(), str::to_owned)
     };
     let unused = unused(file, &indices, &classifiers, own_name).into_iter().filter(in_group).collect();
-    let prefix = (!taken.prefix.is_empty()).then(|| format!("`{}`", printable(taken.prefix.trim_end_matches('.'))));
+    let prefix = (!taken.prefix.is_empty()).then(|| taken.called());
     Ok(Matched { indices, how, taken: prefix, warnings: warning.into_iter().collect(), unused })
 }
 
@@ -169,19 +176,18 @@ fn add_top(
 
 /// One of several that fit: a moving average beside what it was made of, as timm takes it.
 fn chosen(several: &[Candidate]) -> Result<(&Candidate, Option<String>), Unfit> {
-    let called = |candidate: &Candidate| format!("`{}`", printable(candidate.prefix.trim_end_matches('.')));
     let (averages, others): (Vec<&Candidate>, Vec<&Candidate>) =
         several.iter().partition(|candidate| is_average(&candidate.prefix));
     if let ([average], [other]) = (&averages[..], &others[..]) {
         let warning = format!(
             "the file has weights ({}) and their moving average ({}): the average is taken, as timm does; {} takes the others",
-            called(other),
-            called(average),
+            other.called(),
+            average.called(),
             how_to_choose(other, several)
         );
         return Ok((average, Some(warning)));
     }
-    let names: Vec<String> = several.iter().map(called).collect();
+    let names: Vec<String> = several.iter().map(Candidate::called).collect();
     let choices: Vec<String> = several.iter().map(|candidate| how_to_choose(candidate, several)).collect();
     Err(Unfit {
         reason: Some(format!("it holds the network {} times, as {}", several.len(), names.join(" and "))),
@@ -208,6 +214,21 @@ fn is_average(prefix: &str) -> bool {
     prefix.split(['.', '_']).any(|word| word.eq_ignore_ascii_case("ema"))
 }
 
+/// Nothing stands under `key`; the dictionaries that there are.
+fn no_such_key(file: &dyn TensorFile, key: &str) -> Unfit {
+    let mut names: Vec<&str> = file.tensors().iter().map(|tensor| tensor.group.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let names: Vec<String> =
+        names.into_iter().filter(|name| !name.is_empty()).map(|name| format!("`{}`", printable(name))).collect();
+    let there = if names.is_empty() {
+        "it has no dictionaries within".to_owned()
+    } else {
+        format!("there are {}", names.join(", "))
+    };
+    Unfit { reason: Some(format!("it has nothing under the key `{key}`")), hint: Some(there), ..Unfit::default() }
+}
+
 /// What is missing of the candidate that has most, or what can be chosen from.
 fn unfit(
     file: &dyn TensorFile,
@@ -216,39 +237,19 @@ fn unfit(
     conventions: &[naming::Names],
     selection: &Selection,
 ) -> Unfit {
-    let groups = |what: &str, wanted: &str| {
-        let mut names: Vec<&str> = file.tensors().iter().map(|tensor| tensor.group.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let names: Vec<String> =
-            names.into_iter().filter(|name| !name.is_empty()).map(|name| format!("`{}`", printable(name))).collect();
-        let there = if names.is_empty() {
-            "it has no dictionaries within".to_owned()
-        } else {
-            format!("there are {}", names.join(", "))
-        };
-        Unfit {
-            reason: Some(format!("it has nothing under the {what} `{wanted}`")),
-            hint: Some(there),
-            ..Unfit::default()
-        }
-    };
     let is_of_key = |i: usize| is_in(&full_name(file, i), &file.tensors()[i].group, selection.key.as_deref());
     if let Some(key) = selection.key.as_deref()
         && !(0..file.tensors().len()).any(is_of_key)
     {
-        return groups("key", key);
+        return no_such_key(file, key);
     }
     if let (Some(prefix), []) = (&selection.prefix, partial) {
         let names: Vec<String> = (0..file.tensors().len()).map(|i| full_name(file, i)).collect();
         let any = Selection { prefix: None, ..selection.clone() };
         let there = candidates(file, &names, addresses, conventions, &any);
         let most = there.first().map_or(0, |candidate| candidate.indices.len());
-        let there: Vec<String> = there
-            .iter()
-            .filter(|candidate| candidate.indices.len() == most)
-            .map(|candidate| format!("`{}`", printable(candidate.prefix.trim_end_matches('.'))))
-            .collect();
+        let there: Vec<String> =
+            there.iter().filter(|candidate| candidate.indices.len() == most).map(Candidate::called).collect();
         let reason = Some(format!("it has nothing of the network under the prefix `{prefix}`"));
         let hint = match there.is_empty() {
             true => "it has nothing of the network anywhere".to_owned(),

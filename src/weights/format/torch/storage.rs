@@ -97,15 +97,13 @@ pub(super) fn of_legacy(path: &Path) -> Result<(Vec<Found>, Storages), FormatErr
     let pickle = Pickle::read(&mut file)?;
     let keys = Pickle::read(&mut file)?;
     let found = tree::tensors(&pickle);
-    let sizes: HashMap<&str, u64> =
-        found.iter().map(|found| (found.storage.as_str(), found.storage_value_bytes)).collect();
-    let all_sizes = tree::storage_sizes(&pickle);
+    let sizes = tree::storage_sizes(&pickle);
     let mut places = HashMap::new();
     for id in keys.sequence(keys.root).unwrap_or_default() {
         let key = keys.text(*id).unwrap_or_default();
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(PickleError::from)?;
-        let size = sizes.get(key).copied().or_else(|| all_sizes.get(key).copied()).unwrap_or(0);
+        let size = sizes.get(key).copied().unwrap_or(0);
         let n_bytes = u64::from_le_bytes(length).checked_mul(size);
         let begin = file.stream_position()?;
         let end = n_bytes.and_then(|n_bytes| begin.checked_add(n_bytes)).filter(|end| *end <= file_bytes && size > 0);

@@ -31,8 +31,6 @@ pub(super) struct Found {
     pub strides: Vec<u64>,
     pub dtype: Dtype,
     pub storage: String,
-    /// The bytes of one value of the storage, which counts its length in them.
-    pub storage_value_bytes: u64,
     /// Values of the storage before the first.
     offset: u64,
 }
@@ -70,7 +68,7 @@ pub(super) fn tensors(pickle: &Pickle) -> Vec<Found> {
     walk.found
 }
 
-/// The bytes of one value of each storage that is named anywhere.
+/// The bytes of one value of each storage that is named anywhere: a storage counts its length in values.
 pub(super) fn storage_sizes(pickle: &Pickle) -> HashMap<String, u64> {
     let all = (0..).map_while(|id| pickle.get(id));
     let storages = all.filter_map(|value| match value {
@@ -244,7 +242,6 @@ fn opaque(at: &Place, kind: String) -> Found {
         strides: Vec::new(),
         dtype: Dtype::Other(kind),
         storage: String::new(),
-        storage_value_bytes: 0,
         offset: 0,
     }
 }
@@ -297,7 +294,6 @@ fn tensor(pickle: &Pickle, arguments: &[Id], dtype: Option<Dtype>, at: &Place) -
         strides,
         dtype: dtype.unwrap_or(storage.dtype),
         storage: storage.key,
-        storage_value_bytes: storage.value_bytes,
         offset: offset.checked_add(storage.offset)?,
     })
 }

@@ -77,6 +77,8 @@ pub struct Launch<'a> {
     pub trial: Option<TrialKey>,
     /// An epoch after which the run stops, to go on later, where the spec has more.
     pub until_epoch: Option<u32>,
+    /// Whether the best epoch is measured on the test images at the end.
+    pub measures_test: bool,
 }
 
 /// A run that was started.
@@ -293,7 +295,8 @@ fn spawn(
     span: tracing::Span,
 ) -> Trainer {
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
-    let (resources, stop, until_epoch) = (launch.resources, launch.stop.clone(), launch.until_epoch);
+    let (resources, stop) = (launch.resources, launch.stop.clone());
+    let (until_epoch, measures_test) = (launch.until_epoch, launch.measures_test);
     let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
     thread::spawn(move || {
         let _span = span.entered();
@@ -308,6 +311,7 @@ fn spawn(
             expected,
             resume,
             until_epoch,
+            measures_test,
         };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),

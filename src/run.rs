@@ -8,6 +8,7 @@ pub mod draw;
 pub mod event;
 pub mod freezing;
 pub mod id;
+pub mod look;
 pub mod metric;
 pub mod panic;
 pub mod repeat;

@@ -3,6 +3,7 @@
 //! Nothing here looks at folders, networks or devices; what needs those is checked later and reported
 //! through the same [`problem::Problem`]s, so that every message points at the line it is about.
 
+pub mod effect;
 pub mod fingerprint;
 mod input;
 pub mod json_schema;
@@ -85,6 +86,17 @@ impl LoadedSpec {
     /// Whether the value at a dotted key is within its range.
     pub fn in_range(&self, key: &str) -> bool {
         !self.out_of_range.iter().any(|problem| problem.key == key)
+    }
+
+    /// Whether a value stands at a dotted key, apart from what is filled in for it.
+    pub fn is_written(&self, key: &str) -> bool {
+        input::is_written(&self.node, key)
+    }
+
+    /// Whether the spec says, at a dotted key, what `--set key=value` would make it say.
+    pub fn holds(&self, key: &str, value: &serde_json::Value) -> bool {
+        let value = parse::node_from_yaml(&value.to_string());
+        value.is_ok_and(|value| overrides::holds(&self.node, key, &value))
     }
 
     /// A folder named in the spec, relative to the spec file.

@@ -14,6 +14,7 @@ pub mod find;
 pub mod freezing;
 pub mod list;
 pub mod lock;
+pub mod looks;
 pub mod metrics;
 mod params;
 pub mod resume;
@@ -51,7 +52,7 @@ pub enum StoreError {
     #[error("use the database: {0}")]
     Query(#[from] sqlx::Error),
 
-    #[error("name the run {name:?}: another run has that name")]
+    #[error("take the name {name:?}: another run or sweep has it")]
     NameTaken { name: String },
 
     #[error("find the run {id}: the database has none with that id")]

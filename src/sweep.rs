@@ -7,6 +7,8 @@
 pub mod asha;
 pub mod domain;
 pub mod driver;
+pub mod labels;
 pub mod point;
 pub mod search;
+pub mod specs;
 pub mod standing;

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod class_weights;
 pub mod clip;
 pub mod device;
+pub mod effect;
 pub mod evaluate;
 pub mod extract;
 pub mod features;

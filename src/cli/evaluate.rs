@@ -22,8 +22,9 @@ use crate::launch::environment::SPEC_PATH;
 use crate::report::json;
 use crate::report::number::metric_text;
 use crate::run::detail::RunDetail;
-use crate::run::event::{Event, SavedCheckpoint, SkippedInput};
-use crate::run::metric::Split;
+use crate::run::event::{Event, SavedCheckpoint, SkippedInput, SplitFacts};
+use crate::run::look::{self, Look, LookedBy};
+use crate::run::metric::{MetricKey, Point, Split};
 use crate::run::panic;
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
@@ -31,9 +32,10 @@ use crate::spec::LoadedSpec;
 use crate::spec::schema::data::Data;
 use crate::spec::schema::source::{CsvSource, FeatureSource, ImageSource};
 use crate::spec::short_forms::DeviceChoice;
+use crate::store::connect::Store;
 use crate::train::channel::Events;
 use crate::train::evaluate::{Evaluation, Measured};
-use crate::train::plan::plan_evaluation_through;
+use crate::train::plan::{Plan, plan_evaluation_through};
 use crate::train::{Completion, TrainError, device, listings};
 
 /// Measure a run's checkpoint on its test images, or on others.
@@ -96,23 +98,78 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let last_row = behind.as_ref().and_then(|behind| behind.last_row.as_deref());
     let plan = plan_evaluation_through(loaded, last_row, split, listing, args.steps)?;
     behind.as_ref().map_or(Ok(()), |behind| behind.check(&run.summary.name, &plan))?;
-    let device = device::open(loaded.spec.device)?;
+    let weights_hash = match &behind {
+        Some(behind) => behind.weights_hash.as_deref(),
+        None => weights_hash(&run),
+    };
+    let recorded = run.data.as_ref().filter(|_| args.data.is_none());
+    let recorded = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
+    let (measured, facts, notes) =
+        measure(context, &run, checkpoint, &plan, (weights_hash, recorded), StopFlag::default())?;
+    let look = if split == Split::Test { looked_at(context, &store, &run, &facts.hash)? } else { None };
+    report(
+        args,
+        &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, n_split_images: facts.n_images, look, notes },
+    )
+}
+
+/// The weights that a run began with.
+fn weights_hash(run: &RunDetail) -> Option<&str> {
+    run.model.as_ref().map(|model| model.weights_hash.as_str())
+}
+
+/// Records that someone looked at test images; which look at them that was. A home that cannot be written is told.
+fn looked_at(context: &Context, store: &Store, run: &RunDetail, hash: &str) -> Result<Option<usize>, Failure> {
+    let look = Look {
+        at_ms: jiff::Timestamp::now().as_millisecond(),
+        run: Some(run.summary.id.clone()),
+        split_hash: hash.to_owned(),
+        by: LookedBy::Evaluate,
+    };
+    if let Err(error) = context.wait(store.add_look(&look)) {
+        output::say(&format!("warning: this look at the test images is not recorded: cannot {error}\n"));
+        return Ok(None);
+    }
+    Ok(Some(look::count(&context.wait(store.looks(hash))?)))
+}
+
+/// Measures a run's best epoch on its own test images, where it has any.
+pub(crate) fn measure_test(
+    context: &Context,
+    run: &RunDetail,
+    stop: &StopFlag,
+) -> Result<Option<Vec<(MetricKey, Point)>>, Failure> {
+    let data = run.data.as_ref().and_then(|data| data.splits.iter().find(|split| split.split == Split::Test));
+    let Some(recorded) = data else { return Ok(None) };
+    let checkpoint = choose(run, CheckpointChoice::Best)?;
+    let loaded = spec_of_checkpoint(run, checkpoint, None)?;
+    let (split, listing) = listing(run, &loaded, None)?;
+    let plan = plan_evaluation_through(&loaded, None, split, listing, None)?;
+    let inputs = (weights_hash(run), Some(recorded));
+    let (measured, ..) = measure(context, run, checkpoint, &plan, inputs, stop.clone())?;
+    Ok(Some(measured.points(Split::Test, checkpoint.epoch, checkpoint.step)))
+}
+
+/// Measures a checkpoint on the images of a plan; tells which there are and what was said of them.
+fn measure(
+    context: &Context,
+    run: &RunDetail,
+    checkpoint: &SavedCheckpoint,
+    plan: &Plan,
+    (weights_hash, recorded): (Option<&str>, Option<&SplitFacts>),
+    stop: StopFlag,
+) -> Result<(Measured, SplitFacts, Notes), Failure> {
+    let device = device::open(plan.spec.device)?;
     let mut progress = Progress::new(Lines::Hidden, device.description.clone(), String::new(), 0);
-    let run_dir = context.home.run_dir(&id);
+    let run_dir = context.home.run_dir(&run.summary.id);
     let mut notes = Notes::default();
     let measured = thread::scope(|scope| {
         let (sender, events) = sync_channel(64);
-        let (plan, device, run_dir) = (&plan, &device, &run_dir);
-        let weights_hash = match &behind {
-            Some(behind) => behind.weights_hash.as_deref(),
-            None => run.model.as_ref().map(|model| model.weights_hash.as_str()),
-        };
-        let recorded = run.data.as_ref().filter(|_| args.data.is_none());
-        let split = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
+        let (device, run_dir) = (&device, &run_dir);
         let cache = FeatureCache::of_spec(&plan.spec.cache, context.home.feature_cache_dir());
         let measuring = scope.spawn(move || {
-            let (events, stop) = (Events::new(sender), StopFlag::default());
-            let resources = Resources::new(None);
+            let (events, resources) = (Events::new(sender), Resources::new(None));
+            let split = recorded;
             Evaluation { plan, device, run_dir, checkpoint, weights_hash, split, resources, cache, events, stop }
                 .measure()
         });
@@ -124,10 +181,10 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
         }
         measuring.join().unwrap_or_else(|payload| Err(TrainError::Measure(panic::text(&*payload))))
     })?;
-    let Completion::Done((measured, n_split_images)) = measured else {
-        return Err(Failure::Interrupted { name: run.summary.name });
-    };
-    report(args, &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, n_split_images, notes })
+    match measured {
+        Completion::Done((measured, facts)) => Ok((measured, facts, notes)),
+        Completion::Stopped => Err(Failure::Interrupted { name: run.summary.name.clone() }),
+    }
 }
 
 /// A run that was trained on features, and is to be measured on images.
@@ -194,6 +251,8 @@ struct Evaluated<'a> {
     measured: Measured,
     /// Images that there are, of which a part may have been measured.
     n_split_images: u64,
+    /// Which look at these test images it was, if they are.
+    look: Option<usize>,
     notes: Notes,
 }
 
@@ -291,7 +350,7 @@ fn named_source(path: &Path, data: &Data, trained: &[String]) -> ImageSource {
 }
 
 fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure> {
-    let Evaluated { run, epoch, data, measured: Measured { means, n_images }, n_split_images, notes } = evaluated;
+    let Evaluated { run, epoch, data, measured: Measured { means, n_images }, n_split_images, look, notes } = evaluated;
     if args.json {
         let metrics: BTreeMap<String, Value> =
             means.iter().map(|(measure, value)| (measure.to_string(), json::number(Some(*value)))).collect();
@@ -305,6 +364,7 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
             "metrics": metrics,
             "n_images": n_images,
             "n_split_images": n_split_images,
+            "look": look,
             "skipped": skipped,
             "warnings": notes.warnings,
         }));
@@ -318,8 +378,10 @@ fn report(args: &EvaluateArgs, evaluated: &Evaluated<'_>) -> Result<(), Failure>
     });
     let counted =
         if n_images < n_split_images { format!("{n_images} of {n_split_images}") } else { n_images.to_string() };
+    let look =
+        look.filter(|look| *look > 1).map_or(String::new(), |look| format!("look {look} at these test images\n"));
     output::print(&format!(
-        "{}, epoch {epoch}, on {data}: {}, {counted} images\n",
+        "{}, epoch {epoch}, on {data}: {}, {counted} images\n{look}",
         run.summary.name,
         values.collect::<Vec<_>>().join(" "),
     ))

@@ -98,6 +98,7 @@ pub(crate) fn prepared<'a>(
         rerun_of: None,
         trial: None,
         until_epoch: None,
+        measures_test: true,
     };
     Ok((launch, progress))
 }

@@ -24,7 +24,9 @@ use crate::spec::schema::sweep::Sweep;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::sweep::driver::{Driver, SweepError};
+use crate::sweep::labels::Labels;
 use crate::sweep::search::Space;
+use crate::sweep::specs::Specs;
 use crate::train::device;
 
 /// Run a spec many times with some of its keys changed, and rank what comes out.
@@ -128,6 +130,8 @@ struct TrialArgs {
     point: u32,
     seed: u64,
     #[arg(long)]
+    split_seed: Option<u64>,
+    #[arg(long)]
     device: Option<crate::spec::short_forms::DeviceChoice>,
 }
 
@@ -155,8 +159,10 @@ fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure> {
 /// Runs what is left of a sweep and says what came out.
 fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed: bool) -> Result<(), Failure> {
     let section = section_of(sweep)?;
-    let loaded = loaded(sweep, &[])?;
+    let specs = Specs::of(sweep, &section);
+    let loaded = specs.base()?;
     let space = space(&loaded, &section)?;
+    let labels = Labels::of(specs.clone());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let first = how.devices.first().copied().unwrap_or(loaded.spec.device);
     let device = device::of_spec(&Spec { device: first, ..loaded.spec.clone() })?;
@@ -169,8 +175,9 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
         sweep,
         section: &section,
         space: &space,
+        labels: &labels,
         spec_seed: loaded.spec.seed,
-        epochs: loaded.spec.epochs,
+        epochs: specs.epochs(&loaded, &space)?[1],
         jobs,
         threads: (cores / jobs).max(1),
         devices: how.devices.iter().map(ToString::to_string).collect(),
@@ -179,7 +186,7 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
         retry_failed,
         stop: stop.clone(),
     };
-    prefix::fill(context, &driver, &device)?;
+    prefix::fill(context, &driver, &specs, &device)?;
     driver.drive(&mut Lines::new(how.json, sweep, &section))?;
     let shown = show::shown(context, sweep)?;
     if how.json {
@@ -192,12 +199,6 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
         0 => Ok(()),
         n_failed => Err(Failure::Trials { name: sweep.name.clone(), n_failed }),
     }
-}
-
-/// The spec of a sweep as its trials begin with it.
-fn loaded(sweep: &SweepRecord, more: &[String]) -> Result<LoadedSpec, Failure> {
-    let sets: Vec<String> = sweep.sets.iter().chain(more).cloned().collect();
-    Ok(LoadedSpec::from_text(sweep.spec_path.as_ref(), sweep.spec_yaml.clone(), &sets)?)
 }
 
 fn section_of(sweep: &SweepRecord) -> Result<Sweep, Failure> {

@@ -8,6 +8,7 @@ use crate::launch::Started;
 use crate::launch::keep::{Committed, superseded};
 use crate::run::event::{DataFacts, Event, ModelFacts, SavedCheckpoint, SkippedInput};
 use crate::run::id::RunId;
+use crate::run::look::LookedBy;
 use crate::run::metric::{MetricKey, Point};
 use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
@@ -105,7 +106,7 @@ impl<'a> Committer<'a> {
                 self.store.set_trained_facts(self.id, &facts).await?;
             }
             Event::Tested { points } => {
-                self.store.add_test_points(self.id, &points).await?;
+                self.store.add_test_points(self.id, &points, &LookedBy::Run).await?;
                 return Ok(Some(points));
             }
         }

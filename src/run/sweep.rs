@@ -27,10 +27,12 @@ pub struct TrialKey {
     pub sweep: RunId,
     /// The point's place in the order in which points were chosen.
     pub point: u32,
+    /// The `data.split_seed` of a sweep that tries several; the spec's own where there is none.
+    pub split_seed: Option<u64>,
     pub seed: u64,
 }
 
-/// A point with one seed.
+/// A point with one seed, of one split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrialRecord {
     pub key: TrialKey,

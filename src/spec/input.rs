@@ -63,7 +63,7 @@ fn is_features(source: &ImageSource) -> bool {
     matches!(source, ImageSource::Features(_))
 }
 
-fn is_written(node: &Node, key: &str) -> bool {
+pub(super) fn is_written(node: &Node, key: &str) -> bool {
     match key.split_once('.') {
         Some((parent, name)) => node.key_place_of(&[parent], name).is_some(),
         None => node.key_place_of(&[], key).is_some(),

@@ -1,9 +1,14 @@
 //! `--set key=value`: values replaced in the tree before it is read, typed as YAML would type them.
 
+use std::sync::LazyLock;
+
 use crate::spec::keys::Keys;
 use crate::spec::node::{Entry, Kind, Node};
 use crate::spec::parse::node_from_yaml;
 use crate::spec::problem::{Place, Problem};
+
+/// A sweep applies arguments thousands of times.
+static KEYS: LazyLock<Keys> = LazyLock::new(Keys::default);
 
 /// Most parts of a dotted key; the deepest of a spec has five.
 const MAX_PARTS: usize = 16;
@@ -16,8 +21,7 @@ pub fn apply(root: &mut Node, sets: &[String]) -> Result<(), Vec<Problem>> {
     if sets.is_empty() {
         return Ok(());
     }
-    let keys = Keys::default();
-    let problems: Vec<Problem> = sets.iter().filter_map(|set| apply_one(root, set, &keys).err()).collect();
+    let problems: Vec<Problem> = sets.iter().filter_map(|set| apply_one(root, set, &KEYS).err()).collect();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -105,5 +109,35 @@ fn relocate(node: &mut Node, place: &Place) {
             relocate(&mut entry.value, place);
         }),
         _ => {}
+    }
+}
+
+/// Whether the tree has, at a dotted key, what an argument `key=value` would put there; a name that stands for the map of
+/// that name alone (`adam` for `{ adam: {} }`) may have become the map.
+pub fn holds(root: &Node, key: &str, value: &Node) -> bool {
+    let mut node = root;
+    for part in key.split('.') {
+        let next = match &node.kind {
+            Kind::Map(entries) => entries.iter().find(|entry| entry.key == part).map(|entry| &entry.value),
+            Kind::List(items) => part.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        let Some(next) = next else { return false };
+        node = next;
+    }
+    is_within(value, node)
+}
+
+/// Whether all that a value says is said by another, which may say more.
+fn is_within(value: &Node, of: &Node) -> bool {
+    match (&value.kind, &of.kind) {
+        (Kind::Number(a), Kind::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Kind::Text(name), Kind::Map(entries)) => entries.len() == 1 && entries[0].key == *name,
+        (Kind::List(a), Kind::List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_within(a, b)),
+        (Kind::Map(a), Kind::Map(b)) => a.iter().all(|entry| {
+            let same = b.iter().find(|other| other.key == entry.key);
+            same.is_some_and(|other| is_within(&entry.value, &other.value))
+        }),
+        (a, b) => a == b,
     }
 }

@@ -7,6 +7,7 @@ mod distribution;
 use std::collections::BTreeMap;
 
 use crate::run::metric::{Direction, MetricKey, Split};
+use crate::spec::effect;
 use crate::spec::keys::Keys;
 use crate::spec::node::{Entry, Kind, Node};
 use crate::spec::parse::node_from_yaml;
@@ -18,6 +19,8 @@ use crate::spec::schema::sweep::{Asha, Distribution, Method, Sweep};
 #[derive(Clone, Debug, PartialEq)]
 pub struct WandbSweep {
     pub section: Sweep,
+    /// Where the file has each parameter, by the spec's key.
+    pub places: BTreeMap<String, Place>,
     pub notes: Vec<String>,
 }
 
@@ -36,14 +39,26 @@ pub fn read(text: &str, maps: &[String]) -> Result<WandbSweep, Vec<Problem>> {
     let Kind::Map(entries) = &node.kind else {
         return Err(vec![located(&node, "a sweep file is a map of keys to values", "begin with `method: random`")]);
     };
-    let mut reader = Reader { names: names(maps)?, keys: Keys::default(), problems: Vec::new(), notes: Vec::new() };
+    let (problems, notes) = (Vec::new(), Vec::new());
+    let mut reader = Reader {
+        names: names(maps)?,
+        keys: Keys::default(),
+        taken: BTreeMap::new(),
+        seeds: Vec::new(),
+        problems,
+        notes,
+    };
     let section = reader.section(entries);
     if let Some(name) = reader.names.keys().next() {
         let hint = "leave it out, or write the name as the file does";
         let place = Some(Place::Argument(format!("--map {name}=…")));
         reader.problems.push(Problem { place, ..Problem::new("", format!("the file has no {name}"), hint) });
     }
-    if reader.problems.is_empty() { Ok(WandbSweep { section, notes: reader.notes }) } else { Err(reader.problems) }
+    if !reader.problems.is_empty() {
+        return Err(reader.problems);
+    }
+    let places = reader.taken.into_iter().map(|(key, (_, place))| (key, place)).collect();
+    Ok(WandbSweep { section, places, notes: reader.notes })
 }
 
 fn names(maps: &[String]) -> Result<BTreeMap<String, String>, Vec<Problem>> {
@@ -66,6 +81,9 @@ struct Reader {
     /// Names of the file that have not come up yet, and their keys.
     names: BTreeMap<String, String>,
     keys: Keys,
+    /// What the file calls each key that it has, and where.
+    taken: BTreeMap<String, (String, Place)>,
+    seeds: Vec<u64>,
     problems: Vec<Problem>,
     notes: Vec<String>,
 }
@@ -77,6 +95,7 @@ impl Reader {
             metric: Monitor::default(),
             parameters: BTreeMap::new(),
             seeds: Vec::new(),
+            split_seeds: Vec::new(),
             trials: None,
             seed: 0,
             exclude: Vec::new(),
@@ -101,6 +120,7 @@ impl Reader {
                 }
             }
         }
+        section.seeds = std::mem::take(&mut self.seeds);
         for key in ["method", "parameters"] {
             if !entries.iter().any(|entry| entry.key == key) {
                 let message = format!("the key `{key}` is missing");
@@ -232,12 +252,38 @@ impl Reader {
                 continue;
             }
             let Some(key) = self.key_of(&name, entry) else { continue };
+            if let Some((other, place)) = self.taken.insert(key.clone(), (name.clone(), entry.key_place.clone())) {
+                let hint = "leave one of the two out";
+                let of = |place, name: &str, other: &str| Problem {
+                    place: Some(place),
+                    ..Problem::new("", format!("{name} and {other} are both {key}"), hint)
+                };
+                self.problems.extend([of(place, &other, &name), of(entry.key_place.clone(), &name, &other)]);
+            }
             match distribution::read(&entry.value) {
+                Ok(distribution) if key == "seed" => self.seeds(&entry.value, &distribution),
                 Ok(distribution) => drop(found.insert(key, distribution)),
                 Err(message) => {
                     let hint = "such as `values: [1, 2]`, `min: 0.1, max: 1.0` or `distribution: log_uniform_values`";
                     self.wrong(&entry.value, format!("{name}: {message}"), hint);
                 }
+            }
+        }
+    }
+
+    /// A seed is no choice: every point is run with each of them.
+    fn seeds(&mut self, node: &Node, distribution: &Distribution) {
+        let seeds: Option<Vec<u64>> =
+            distribution.values.as_ref().and_then(|values| values.iter().map(serde_json::Value::as_u64).collect());
+        match seeds {
+            Some(seeds) => {
+                let listed = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+                self.notes.push(format!("`seed` is no choice: every point is run with the seeds {listed}"));
+                self.seeds = seeds;
+            }
+            None => {
+                let hint = "as in `seed: { values: [0, 1, 2] }`, with which every point is run";
+                self.wrong(node, "`seed` is no choice that could be drawn: list whole numbers", hint);
             }
         }
     }
@@ -252,16 +298,32 @@ impl Reader {
         if self.keys.names(parent).contains(last) {
             return Some(name.to_owned());
         }
-        let homes = self.keys.homes(last);
-        let home = match &homes[..] {
-            [] => "optimizer.adam.learning_rate".to_owned(),
-            [home, ..] if home.is_empty() => (*last).to_owned(),
-            [home, ..] => format!("{home}.{last}"),
-        };
+        let home = self.likely_key(last, parent);
         let hint = format!("say which key it is: --map {name}={home}");
         let place = Some(entry.key_place.clone());
         self.problems.push(Problem { place, ..Problem::new("", format!("{name} is no key of a spec"), hint) });
         None
+    }
+
+    /// The key that a name of another program may mean: one of this name where something depends on it, below the same
+    /// map if there is one; or the map itself, whose choice has a name (`optimizer.name`).
+    fn likely_key(&self, last: &str, parent: &[&str]) -> String {
+        let under = parent.join(".");
+        let key = |home: &String| if home.is_empty() { last.to_owned() } else { format!("{home}.{last}") };
+        let has_effect = |key: &String| {
+            !effect::is_without_effect(key)
+                && !key.starts_with("plan.")
+                && !["seed", "data.split_seed"].contains(&&**key)
+        };
+        let keys: Vec<String> = self.keys.homes(last).iter().map(key).filter(has_effect).collect();
+        let below = keys.iter().find(|key| !under.is_empty() && key.starts_with(&format!("{under}.")));
+        let is_map = parent.split_last().is_some_and(|(name, above)| self.keys.names(above).contains(name));
+        match (below, &keys[..]) {
+            (Some(key), _) => key.clone(),
+            (None, _) if is_map && ["name", "type", "kind", "class"].contains(&last) => under,
+            (None, [key, ..]) => key.clone(),
+            (None, []) => "optimizer.adam.learning_rate".to_owned(),
+        }
     }
 
     fn wrong(&mut self, node: &Node, message: impl Into<String>, hint: impl Into<String>) {

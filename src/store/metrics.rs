@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use crate::run::id::RunId;
+use crate::run::look::LookedBy;
 use crate::run::metric::{Direction, MetricKey, Point, Resolution, SeriesSummary, Split};
 use crate::store::StoreError;
 use crate::store::blocks::{self, BLOCK_LEN};
 use crate::store::connect::Store;
 use crate::store::list::{Parts, Selection};
+use crate::store::looks;
 
 /// Rows that one statement inserts: each binds up to nine of the 32,766 values that SQLite takes.
 const MAX_ROWS: usize = 1_000;
@@ -23,9 +25,17 @@ impl Store {
     }
 
     /// Adds what was measured on the test split, at the epoch of the checkpoint that was measured.
-    pub async fn add_test_points(&self, id: &RunId, points: &[(MetricKey, Point)]) -> Result<(), StoreError> {
+    pub async fn add_test_points(
+        &self,
+        id: &RunId,
+        points: &[(MetricKey, Point)],
+        by: &LookedBy,
+    ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         append(&mut tx, id, Resolution::Epoch, &by_series(points)).await?;
+        if let Some(at_ms) = points.iter().map(|(_, point)| point.at_ms).max() {
+            looks::insert(&mut tx, id, at_ms, by).await?;
+        }
         Ok(tx.commit().await?)
     }
 
@@ -383,7 +393,7 @@ mod tests {
             let values = [f64::INFINITY, 0.5, f64::NEG_INFINITY, f64::NAN];
             for (epoch, value) in (1..).zip(values) {
                 let points = [(VALID_LOSS, point(epoch, value))];
-                store.add_test_points(&id("A"), &points).await.unwrap();
+                store.add_test_points(&id("A"), &points, &LookedBy::Run).await.unwrap();
             }
             let read = store.points(&id("A"), VALID_LOSS, Resolution::Epoch).await.unwrap();
             let bits: Vec<u64> = read.iter().map(|point| point.value.to_bits()).collect();
@@ -405,7 +415,7 @@ mod tests {
             let (folder, store) = sample::store().await;
             store.create_run(&sample::new_run("A", "owl", 0)).await.unwrap();
             let points = [(VALID_LOSS, point(1, f64::NAN))];
-            store.add_test_points(&id("A"), &points).await.unwrap();
+            store.add_test_points(&id("A"), &points, &LookedBy::Run).await.unwrap();
             let observer = sample::observer(folder.path(), 0);
             let run = store.run_summary(&id("A"), &observer).await.unwrap();
             let series = &run.metrics["valid.loss"];

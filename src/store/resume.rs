@@ -73,6 +73,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::look::LookedBy;
     use crate::run::metric::{Measure, MetricKey, Resolution, Split};
     use crate::run::summary::ShownState;
     use crate::store::runs::Ending;
@@ -110,15 +111,15 @@ mod tests {
             let test_loss = MetricKey::new(Split::Test, Measure::Loss);
             let tested = [0.5, 0.4, 0.3].map(|loss| point(1, loss));
             let points = async || store.points(&id("A"), test_loss, Resolution::Epoch).await.unwrap();
-            store.add_test_points(&id("A"), &[(test_loss, tested[0])]).await.unwrap();
+            store.add_test_points(&id("A"), &[(test_loss, tested[0])], &LookedBy::Run).await.unwrap();
             store.finish_run(&id("A"), &Ending::Finished, 1).await.unwrap();
             store.resume_run(&sample::resumption("A", 2)).await.unwrap();
             assert_eq!(points().await, [tested[0]]);
             // The second stretch is killed after its test and before its end.
-            store.add_test_points(&id("A"), &[(test_loss, tested[1])]).await.unwrap();
+            store.add_test_points(&id("A"), &[(test_loss, tested[1])], &LookedBy::Run).await.unwrap();
             store.resume_run(&sample::resumption("A", 3)).await.unwrap();
             assert_eq!(points().await, [tested[0]]);
-            store.add_test_points(&id("A"), &[(test_loss, tested[2])]).await.unwrap();
+            store.add_test_points(&id("A"), &[(test_loss, tested[2])], &LookedBy::Run).await.unwrap();
             store.finish_run(&id("A"), &Ending::Finished, 4).await.unwrap();
             assert_eq!(points().await, [tested[0], tested[2]]);
         });

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::{params, sweeps};
 
-/// Where a run's name comes from, which decides what a collision means.
+/// Where the name of a run or a sweep comes from, which decides what a collision means: a name is taken by either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunName {
     /// The user asked for it: a collision is [`StoreError::NameTaken`].
@@ -135,7 +135,8 @@ pub(crate) fn state_from_text(text: &str, id: &str) -> Result<State, StoreError>
     text.parse().map_err(|reason| StoreError::Corrupt { what: format!("the run {id}"), reason })
 }
 
-async fn settle_name(tx: &mut Transaction<'_, Sqlite>, name: &RunName) -> Result<String, StoreError> {
+/// The name that a new run or sweep gets.
+pub(crate) async fn settle_name(tx: &mut Transaction<'_, Sqlite>, name: &RunName) -> Result<String, StoreError> {
     match name {
         RunName::Chosen(name) if name_taken(tx, name).await? => Err(StoreError::NameTaken { name: name.clone() }),
         RunName::Chosen(name) => Ok(name.clone()),
@@ -153,8 +154,9 @@ async fn settle_name(tx: &mut Transaction<'_, Sqlite>, name: &RunName) -> Result
 }
 
 async fn name_taken(tx: &mut Transaction<'_, Sqlite>, name: &str) -> Result<bool, StoreError> {
-    let n: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM runs WHERE name = $1").bind(name).fetch_one(&mut **tx).await?;
+    // A command that takes a run takes a sweep too, for its chosen run.
+    let taken = "SELECT (SELECT count(*) FROM runs WHERE name = $1) + (SELECT count(*) FROM sweeps WHERE name = $1)";
+    let n: i64 = sqlx::query_scalar(taken).bind(name).fetch_one(&mut **tx).await?;
     Ok(n > 0)
 }
 

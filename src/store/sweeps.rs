@@ -7,27 +7,18 @@ use crate::run::id::RunId;
 use crate::run::sweep::{SweepRecord, TrialKey, TrialRecord};
 use crate::store::StoreError;
 use crate::store::connect::Store;
+use crate::store::runs::{RunName, settle_name};
 
 type SweepRow = (String, String, i64, String, String, String, String, i64);
-type TrialRow = (i64, String, String, i64, Option<String>, i64, Option<String>);
+type TrialRow = (i64, String, String, String, i64, Option<String>, i64, Option<String>);
 
 const SWEEPS: &str = "SELECT id, name, created_at_ms, spec_path, spec_yaml, sets, section, is_needed_only FROM sweeps";
 
 impl Store {
-    /// Records a sweep and returns the name it got: a name that is taken is numbered.
-    pub async fn create_sweep(&self, sweep: &SweepRecord) -> Result<String, StoreError> {
+    /// Records a sweep and returns the name it got: a name that is taken is numbered, unless someone chose it.
+    pub async fn create_sweep(&self, sweep: &SweepRecord, name: &RunName) -> Result<String, StoreError> {
         let mut tx = self.write().await?;
-        let mut name = sweep.name.clone();
-        for n in 2_u64.. {
-            let taken: i64 = sqlx::query_scalar("SELECT count(*) FROM sweeps WHERE name = $1")
-                .bind(&name)
-                .fetch_one(&mut *tx)
-                .await?;
-            if taken == 0 {
-                break;
-            }
-            name = format!("{}-{n}", sweep.name);
-        }
+        let name = settle_name(&mut tx, name).await?;
         sqlx::query(
             "INSERT INTO sweeps (id, name, created_at_ms, spec_path, spec_yaml, sets, section, is_needed_only)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -87,7 +78,7 @@ impl Store {
     /// A sweep's trials by point and seed.
     pub async fn trials(&self, sweep: &RunId) -> Result<Vec<TrialRecord>, StoreError> {
         let rows: Vec<TrialRow> = sqlx::query_as(
-            "SELECT point, seed, point_values, until_epoch, run_id, is_reused, error FROM sweep_trials
+            "SELECT point, split_seed, seed, point_values, until_epoch, run_id, is_reused, error FROM sweep_trials
             WHERE sweep_id = $1 ORDER BY point",
         )
         .bind(sweep.as_str())
@@ -104,10 +95,12 @@ impl Store {
         let mut tx = self.write().await?;
         for trial in trials {
             sqlx::query(
-                "INSERT INTO sweep_trials (sweep_id, point, seed, point_values, until_epoch) VALUES ($1, $2, $3, $4, $5)",
+                "INSERT INTO sweep_trials (sweep_id, point, split_seed, seed, point_values, until_epoch)
+                VALUES ($1, $2, $3, $4, $5, $6)",
             )
             .bind(trial.key.sweep.as_str())
             .bind(i64::from(trial.key.point))
+            .bind(split_text(&trial.key))
             .bind(trial.key.seed.to_string())
             .bind(Value::Object(trial.values.clone()).to_string())
             .bind(i64::from(trial.until_epoch))
@@ -137,13 +130,17 @@ impl Store {
 
     /// Records why a trial could not be started, or with `None` that it may be tried again.
     pub async fn set_trial_error(&self, key: &TrialKey, error: Option<&str>) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sweep_trials SET error = $4 WHERE sweep_id = $1 AND point = $2 AND seed = $3")
-            .bind(key.sweep.as_str())
-            .bind(i64::from(key.point))
-            .bind(key.seed.to_string())
-            .bind(error)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "UPDATE sweep_trials SET error = $5
+            WHERE sweep_id = $1 AND point = $2 AND split_seed = $3 AND seed = $4",
+        )
+        .bind(key.sweep.as_str())
+        .bind(i64::from(key.point))
+        .bind(split_text(key))
+        .bind(key.seed.to_string())
+        .bind(error)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -167,17 +164,23 @@ pub(crate) async fn set_run(
     is_reused: bool,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE sweep_trials SET run_id = $4, is_reused = $5, error = NULL
-        WHERE sweep_id = $1 AND point = $2 AND seed = $3",
+        "UPDATE sweep_trials SET run_id = $5, is_reused = $6, error = NULL
+        WHERE sweep_id = $1 AND point = $2 AND split_seed = $3 AND seed = $4",
     )
     .bind(key.sweep.as_str())
     .bind(i64::from(key.point))
+    .bind(split_text(key))
     .bind(key.seed.to_string())
     .bind(run.as_str())
     .bind(i64::from(is_reused))
     .execute(&mut **tx)
     .await?;
     Ok(())
+}
+
+/// The split's seed as it is stored.
+fn split_text(key: &TrialKey) -> String {
+    key.split_seed.map_or_else(String::new, |seed| seed.to_string())
 }
 
 fn sweep_of_row(row: SweepRow) -> Result<SweepRecord, StoreError> {
@@ -192,13 +195,15 @@ fn sweep_of_row(row: SweepRow) -> Result<SweepRecord, StoreError> {
 }
 
 fn trial_of_row(sweep: &RunId, row: TrialRow) -> Result<TrialRecord, StoreError> {
-    let (point, seed, values, until_epoch, run, is_reused, error) = row;
+    let (point, split_seed, seed, values, until_epoch, run, is_reused, error) = row;
     let corrupt = |reason: String| StoreError::Corrupt { what: format!("a trial of the sweep {sweep}"), reason };
     let values: Map<String, Value> = serde_json::from_str(&values).map_err(|error| corrupt(error.to_string()))?;
-    let seed = seed.parse().map_err(|_| corrupt(format!("{seed:?} is no seed")))?;
+    let number_of = |seed: &str| seed.parse::<u64>().map_err(|_| corrupt(format!("{seed:?} is no seed")));
+    let split_seed = (!split_seed.is_empty()).then(|| number_of(&split_seed)).transpose()?;
+    let seed = number_of(&seed)?;
     let number = |value: i64| u32::try_from(value).map_err(|_| corrupt(format!("{value} is out of range")));
     Ok(TrialRecord {
-        key: TrialKey { sweep: sweep.clone(), point: number(point)?, seed },
+        key: TrialKey { sweep: sweep.clone(), point: number(point)?, split_seed, seed },
         values,
         until_epoch: number(until_epoch)?,
         run: run.map(RunId::from_stored),
@@ -212,7 +217,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::runs::Ending;
+    use crate::store::runs::{Ending, NewRun};
     use crate::store::sample::{self, id, wait};
 
     fn sweep(name: &str, at: i64) -> SweepRecord {
@@ -230,7 +235,7 @@ mod tests {
 
     fn trial(sweep: &SweepRecord, point: u32, seed: u64) -> TrialRecord {
         TrialRecord {
-            key: TrialKey { sweep: sweep.id.clone(), point, seed },
+            key: TrialKey { sweep: sweep.id.clone(), point, split_seed: None, seed },
             values: json!({ "a.b": [1, "x"] }).as_object().unwrap().clone(),
             until_epoch: 3,
             run: None,
@@ -243,9 +248,16 @@ mod tests {
     fn a_sweep_is_found_by_name_id_or_place() {
         wait(async {
             let (_folder, store) = sample::store().await;
-            assert_eq!(store.create_sweep(&sweep("depths", 1)).await.unwrap(), "depths");
-            assert_eq!(store.create_sweep(&sweep("depths", 2)).await.unwrap(), "depths-2");
-            assert_eq!(store.create_sweep(&sweep("rates", 3)).await.unwrap(), "rates");
+            let made_up = |name: &str| RunName::MadeUp(name.to_owned());
+            for (at, name, expected) in [(1, "depths", "depths"), (2, "depths", "depths-2"), (3, "rates", "rates")] {
+                assert_eq!(store.create_sweep(&sweep(name, at), &made_up(name)).await.unwrap(), expected);
+            }
+            // A chosen name is refused where a made-up one is numbered, for a run and a sweep alike.
+            let chosen = RunName::Chosen("rates".to_owned());
+            let taken = store.create_sweep(&sweep("rates", 4), &chosen).await;
+            assert!(matches!(taken, Err(StoreError::NameTaken { .. })), "{taken:?}");
+            let run = NewRun { name: chosen, ..sample::new_run("A", "owl", 0) };
+            assert!(matches!(store.create_run(&run).await, Err(StoreError::NameTaken { .. })));
             for (query, expected) in
                 [("depths", "depths"), ("depths-", "depths-2"), ("r", "rates"), ("@1", "rates"), ("s2", "depths-2")]
             {
@@ -265,10 +277,18 @@ mod tests {
         wait(async {
             let (_folder, store) = sample::store().await;
             let sweep = sweep("depths", 1);
-            store.create_sweep(&sweep).await.unwrap();
+            store.create_sweep(&sweep, &RunName::Chosen("depths".to_owned())).await.unwrap();
             let seeds = [7, u64::MAX];
             store.add_trials(&seeds.map(|seed| trial(&sweep, 0, seed))).await.unwrap();
             assert_eq!(store.trials(&sweep.id).await.unwrap(), seeds.map(|seed| trial(&sweep, 0, seed)));
+            // The same seeds on another split are other trials.
+            let on_split = |seed| {
+                let trial = trial(&sweep, 1, seed);
+                TrialRecord { key: TrialKey { split_seed: Some(3), ..trial.key.clone() }, ..trial }
+            };
+            store.add_trials(&[trial(&sweep, 1, 7), on_split(7)]).await.unwrap();
+            store.reuse_run(&on_split(7).key, &id("none")).await.unwrap_err();
+            assert_eq!(store.trials(&sweep.id).await.unwrap()[2..], [trial(&sweep, 1, 7), on_split(7)]);
             let key = trial(&sweep, 0, u64::MAX).key;
             store.set_trial_error(&key, Some("no such folder")).await.unwrap();
             let mut run = sample::new_run("A", "owl", 5);

@@ -35,16 +35,32 @@ pub struct Climb {
 pub fn promoted(climbs: &[Climb], n_rungs: usize, reduction_factor: u32, direction: Direction) -> Option<usize> {
     (0..n_rungs.saturating_sub(1)).rev().find_map(|rung| {
         let mut reached: Vec<usize> = (0..climbs.len()).filter(|&point| climbs[point].values.len() > rung).collect();
-        let loss = |point: usize| {
-            let value = climbs[point].values[rung];
-            let loss = if direction == Direction::Minimize { value } else { -value };
-            if loss.is_nan() { f64::INFINITY } else { loss }
-        };
-        reached.sort_by(|a, b| loss(*a).total_cmp(&loss(*b)));
+        let loss = |point: &usize| loss(&climbs[*point], rung, direction);
+        reached.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
         let n_best = reached.len() / reduction_factor as usize;
         let waits = |point: &&usize| climbs[**point].values.len() == rung + 1 && !climbs[**point].is_taken;
         reached[..n_best].iter().find(waits).copied()
     })
+}
+
+/// The point that goes on although its rung never fills, where nothing else is left and none has come to the end: of the
+/// highest rung that has a waiting point, the best.
+pub fn survivor(climbs: &[Climb], n_rungs: usize, direction: Direction) -> Option<usize> {
+    if climbs.iter().any(|climb| climb.values.len() >= n_rungs) {
+        return None;
+    }
+    let waiting: Vec<usize> =
+        (0..climbs.len()).filter(|&point| !climbs[point].is_taken && !climbs[point].values.is_empty()).collect();
+    let rung = waiting.iter().map(|&point| climbs[point].values.len()).max()?;
+    let highest = waiting.into_iter().filter(|&point| climbs[point].values.len() == rung);
+    highest.min_by(|a, b| loss(&climbs[*a], rung - 1, direction).total_cmp(&loss(&climbs[*b], rung - 1, direction)))
+}
+
+/// What is to be small; a value that is no number is the worst.
+fn loss(climb: &Climb, rung: usize, direction: Direction) -> f64 {
+    let value = climb.values[rung];
+    let loss = if direction == Direction::Minimize { value } else { -value };
+    if loss.is_nan() { f64::INFINITY } else { loss }
 }
 
 #[cfg(test)]
@@ -80,6 +96,22 @@ mod tests {
         assert_eq!(promoted(&climbs, 3, 3, Direction::Minimize), None);
         climbs.extend([climb(&[0.1]), climb(&[f64::NAN]), climb(&[0.2])]);
         assert_eq!(promoted(&climbs, 3, 3, Direction::Minimize), Some(3));
+    }
+
+    #[test]
+    fn where_no_rung_fills_the_best_of_the_highest_goes_on_until_one_is_at_the_end() {
+        let survivor = |climbs: &[Climb]| survivor(climbs, 3, Direction::Maximize);
+        let mut climbs = vec![climb(&[0.5]), climb(&[0.7]), climb(&[0.6])];
+        assert_eq!(survivor(&climbs), Some(1));
+        climbs[0].values.push(0.4);
+        assert_eq!(survivor(&climbs), Some(0));
+        // One that cannot go on leaves it to the others.
+        climbs[0].is_taken = true;
+        assert_eq!(survivor(&climbs), Some(1));
+        climbs[2].values = vec![0.6, 0.6, 0.6];
+        assert_eq!(survivor(&climbs), None);
+        assert_eq!(survivor(&[climb(&[]), Climb { is_taken: true, ..climb(&[0.5]) }]), None);
+        assert_eq!(survivor(&[climb(&[f64::NAN]), climb(&[0.1])]), Some(1));
     }
 
     #[test]

@@ -105,6 +105,15 @@ impl Domain {
         }
     }
 
+    /// Listed values, or the smallest and the largest; none of a distribution without ends.
+    pub fn ends(&self) -> Vec<Value> {
+        match self {
+            Self::Values { values, .. } => values.clone(),
+            Self::Range { min, max, .. } => vec![self.value(*min), self.value(*max)],
+            Self::Normal { .. } => Vec::new(),
+        }
+    }
+
     /// The end points of what [`Self::at`] takes: a search's own coordinate, logarithmic where
     /// the domain is, and the index of a listed value.
     pub fn bounds(&self) -> [f64; 2] {

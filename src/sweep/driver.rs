@@ -23,6 +23,7 @@ use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
 use crate::store::lock::RunLock;
+use crate::sweep::labels::Labels;
 use crate::sweep::point::Point;
 use crate::sweep::search::Space;
 use crate::sweep::standing::{Standing, State, Step, Trial};
@@ -43,9 +44,10 @@ pub struct Driver<'a> {
     pub sweep: &'a SweepRecord,
     pub section: &'a Sweep,
     pub space: &'a Space,
+    pub labels: &'a Labels,
     /// The spec's own seed, where the sweep names none.
     pub spec_seed: u64,
-    /// Epochs of a whole trial.
+    /// Epochs of a whole trial, of the longest where they differ.
     pub epochs: u32,
     pub jobs: usize,
     /// Threads of each trial.
@@ -174,27 +176,34 @@ impl Driver<'_> {
         }
     }
 
-    /// The seeds with which every point is run.
-    pub fn seeds(&self) -> Vec<u64> {
-        if self.section.seeds.is_empty() { vec![self.spec_seed] } else { self.section.seeds.clone() }
+    /// A point's trials: every split with every seed.
+    pub fn keys_of(&self, point: u32) -> Vec<TrialKey> {
+        let own = [self.spec_seed];
+        let seeds = if self.section.seeds.is_empty() { &own[..] } else { &self.section.seeds };
+        let splits: Vec<Option<u64>> = match self.section.split_seeds[..] {
+            [] => vec![None],
+            ref seeds => seeds.iter().copied().map(Some).collect(),
+        };
+        let key = |split_seed, seed| TrialKey { sweep: self.sweep.id.clone(), point, split_seed, seed };
+        splits.into_iter().flat_map(|split_seed| seeds.iter().map(move |seed| key(split_seed, *seed))).collect()
     }
 
     fn trials_of(&self, point: u32, values: &Point, until_epoch: u32) -> Vec<TrialRecord> {
-        let trial = |seed| TrialRecord {
-            key: TrialKey { sweep: self.sweep.id.clone(), point, seed },
+        let trial = |key| TrialRecord {
+            key,
             values: values.values.clone().into_iter().collect(),
             until_epoch,
             run: None,
             is_reused: false,
             error: None,
         };
-        self.seeds().into_iter().map(trial).collect()
+        self.keys_of(point).into_iter().map(trial).collect()
     }
 
     /// How far every trial is.
     pub async fn standing(&self, store: &Store) -> Result<Standing<'_>, StoreError> {
         let trials = standing_of(self.home, store, self.sweep, self.section).await?;
-        Ok(Standing { section: self.section, space: self.space, epochs: self.epochs, trials })
+        Ok(Standing { section: self.section, space: self.space, labels: self.labels, epochs: self.epochs, trials })
     }
 
     fn ended(
@@ -232,11 +241,15 @@ impl Driver<'_> {
         device: Option<usize>,
         sender: &Sender<Ended>,
     ) -> Result<Option<ChildStdin>, SweepError> {
-        let log = folder.join(format!("trial-{}-{}.log", key.point, key.seed));
+        let split = key.split_seed.map_or_else(String::new, |seed| format!("-split-{seed}"));
+        let log = folder.join(format!("trial-{}{split}-{}.log", key.point, key.seed));
         let messages = File::create(&log).map_err(|source| SweepError::Io { path: log.clone(), source })?;
         let mut command = Command::new(&self.executable);
         command.arg("--home").arg(&self.home.path).args(["sweep", "trial", self.sweep.id.as_str()]);
         command.args([key.point.to_string(), key.seed.to_string()]);
+        if let Some(split_seed) = key.split_seed {
+            command.arg("--split-seed").arg(split_seed.to_string());
+        }
         if let Some(device) = device {
             command.arg("--device").arg(&self.devices[device]);
         }

@@ -19,6 +19,11 @@ impl Point {
         self.values.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
+    /// Equal for points of the same keys and values.
+    pub fn json(&self) -> String {
+        serde_json::to_string(&self.values).expect("a point has string keys and finite numbers")
+    }
+
     /// Whether it has all these values; a list means one of its items.
     pub fn has(&self, values: &BTreeMap<String, Value>) -> bool {
         values.iter().all(|(key, wanted)| self.values.get(key).is_some_and(|value| is_one_of(value, wanted)))

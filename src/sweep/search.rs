@@ -4,13 +4,15 @@ mod grid;
 mod random;
 mod tpe;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde_json::Value;
 
 use crate::run::draw::{Address, Draws, Purpose};
-use crate::spec::schema::sweep::{Method, Sweep};
+use crate::spec::effect;
+use crate::spec::schema::sweep::{Distribution, Method, Sweep};
 use crate::sweep::domain::Domain;
+use crate::sweep::labels::Labels;
 use crate::sweep::point::Point;
 
 /// A point that was suggested, and what is known of it.
@@ -38,10 +40,17 @@ struct Parameter {
 /// What is wrong with one key of a sweep's section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpaceProblem {
-    /// Dotted, below `sweep`; `parameters.<key>` where it is about one.
+    /// Dotted, below `sweep`; `parameters.<key>` where it is about one; with a slash before it, one of the spec itself.
     pub key: String,
     pub message: String,
     pub hint: String,
+}
+
+impl SpaceProblem {
+    /// One that is about a key which the sweep tries.
+    pub fn of_key(key: &str, message: String, hint: String) -> Self {
+        Self { key: format!("parameters.{key}"), message, hint }
+    }
 }
 
 /// Draws of a point that is excluded or was tried before, until the space counts as exhausted.
@@ -63,6 +72,10 @@ impl Space {
                 let message = format!("`when` names {other}, which this sweep does not try");
                 problems.push(problem(message, "name another key of `parameters`"));
             }
+            if let Some((message, hint)) = no_choice(key, distribution) {
+                problems.push(problem(message, &hint));
+                continue;
+            }
             match Domain::of(distribution) {
                 Ok(domain) if section.method == Method::Grid && domain.all().is_none() => {
                     let message = "a grid needs values that can be counted".to_owned();
@@ -74,6 +87,7 @@ impl Space {
                 Err(message) => problems.push(problem(message, "as in `{ min: 1.0e-5, max: 1.0e-2, log: true }`")),
             }
         }
+        problems.extend(nested(section));
         if section.method != Method::Grid && section.trials.is_none() {
             let (key, message) = ("trials".to_owned(), "says how many points to draw, and is missing".to_owned());
             problems.push(SpaceProblem { key, message, hint: "add `trials: 20`".to_owned() });
@@ -103,24 +117,26 @@ impl Space {
     }
 
     /// The point that is tried after these; `None` when there is none left.
-    pub fn next(&self, section: &Sweep, history: &[Tried]) -> Option<Point> {
+    ///
+    /// A drawn point that trains the same as an earlier one is drawn again.
+    pub fn next(&self, section: &Sweep, history: &[Tried], labels: &Labels) -> Option<Point> {
         if section.trials.is_some_and(|trials| history.len() >= trials as usize) {
             return None;
         }
         match section.method {
             Method::Grid => grid::next(self, history),
             Method::Random => {
-                self.first_new(history, |attempt| random::point(self, section.seed, history.len(), attempt))
+                self.first_new(history, labels, |attempt| random::point(self, section.seed, history.len(), attempt))
             }
             Method::Tpe => {
                 let direction = section.metric.key().direction();
-                self.first_new(history, |attempt| tpe::point(self, section.seed, direction, history, attempt))
+                self.first_new(history, labels, |attempt| tpe::point(self, section.seed, direction, history, attempt))
             }
         }
     }
 
     /// The points that will be tried, as far as they do not depend on what comes out.
-    pub fn planned(&self, section: &Sweep) -> Vec<Point> {
+    pub fn planned(&self, section: &Sweep, labels: &Labels) -> Vec<Point> {
         if section.method == Method::Tpe {
             return Vec::new();
         }
@@ -129,17 +145,23 @@ impl Space {
             let points = grid::all(self);
             return points.into_iter().take(section.trials.map_or(usize::MAX, |trials| trials as usize)).collect();
         }
-        while let Some(point) = self.next(section, &history) {
+        while let Some(point) = self.next(section, &history, labels) {
             history.push(Tried { point, value: None });
         }
         history.into_iter().map(|tried| tried.point).collect()
     }
 
+    /// The values of some keys, or their ends, each as a point of its own.
+    pub fn ends(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Point> {
+        let meant = self.parameters.iter().filter(|parameter| is_meant(&parameter.key));
+        let point = |key: &str, value| Point { values: [(key.to_owned(), value)].into() };
+        meant.flat_map(|parameter| parameter.domain.ends().into_iter().map(|end| point(&parameter.key, end))).collect()
+    }
+
     /// The first of the drawn points that is allowed and new.
-    fn first_new(&self, history: &[Tried], draw: impl Fn(u32) -> Point) -> Option<Point> {
-        (0..MAX_REDRAWS)
-            .map(draw)
-            .find(|point| self.allows(point) && !history.iter().any(|tried| tried.point == *point))
+    fn first_new(&self, history: &[Tried], labels: &Labels, draw: impl Fn(u32) -> Point) -> Option<Point> {
+        let known: HashSet<String> = history.iter().map(|tried| labels.effect(&tried.point)).collect();
+        (0..MAX_REDRAWS).map(draw).find(|point| self.allows(point) && !known.contains(&labels.effect(point)))
     }
 
     fn allows(&self, point: &Point) -> bool {
@@ -155,6 +177,72 @@ impl Space {
             }
         }
         point
+    }
+}
+
+/// Why a key cannot be tried, and what to do instead.
+fn no_choice(key: &str, distribution: &Distribution) -> Option<(String, String)> {
+    let n_values = distribution.values.as_ref().map_or(2, Vec::len);
+    match key {
+        "seed" => Some((
+            "is no choice: every point is run with the same seeds".to_owned(),
+            "write `sweep: { seeds: [1, 2, 3] }`; the points are ranked by their means".to_owned(),
+        )),
+        "data.split_seed" => Some((
+            "is no choice: a split that suits a point says nothing of the point".to_owned(),
+            "write `sweep: { split_seeds: [0, 1, 2] }`; every point is run on every split".to_owned(),
+        )),
+        key if effect::is_without_effect(key) && (n_values > 1 || key == "name" || key.starts_with("sweep")) => {
+            Some(("changes nothing that trains".to_owned(), "leave it out of the sweep".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// Keys that lie in one another, but for those whose condition makes them a part of the other's value.
+fn nested(section: &Sweep) -> Vec<SpaceProblem> {
+    let pairs = section.parameters.iter().flat_map(|(inner, distribution)| {
+        let outer = section.parameters.keys().filter(|outer| lies_in(inner, outer));
+        outer.filter(|outer| !is_part(inner, outer, distribution)).map(move |outer| (inner, outer))
+    });
+    let both = pairs.flat_map(|(inner, outer)| {
+        let part = inner[outer.len() + 1..].split('.').next().unwrap_or_default();
+        let hint = format!("give it `when: {{ {outer}: {part} }}`, or leave one of the two out");
+        [
+            SpaceProblem::of_key(
+                inner,
+                format!("lies in {outer}, which the sweep tries too: one undoes the other"),
+                hint,
+            ),
+            SpaceProblem::of_key(outer, format!("has {inner} in it, which the sweep tries too"), String::new()),
+        ]
+    });
+    both.collect()
+}
+
+fn lies_in(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Whether the inner key is there only where the outer one is the name of what it is in: `optimizer: adam` for
+/// `optimizer.adam.learning_rate`.
+fn is_part(inner: &str, outer: &str, distribution: &Distribution) -> bool {
+    let rest: Vec<&str> = inner[outer.len() + 1..].split('.').collect();
+    let is_name = |value: &Value| value.as_str() == Some(rest[0]) || leaves_open(value, &rest);
+    match distribution.when.get(outer) {
+        Some(Value::Array(values)) => !values.is_empty() && values.iter().all(is_name),
+        Some(value) => is_name(value),
+        None => false,
+    }
+}
+
+/// Whether a value is a map on the way to a key, and says nothing of the key itself.
+fn leaves_open(value: &Value, path: &[&str]) -> bool {
+    match (value.as_object(), path) {
+        (Some(map), [first, rest @ ..]) if !rest.is_empty() => map.get(*first).is_some_and(|value| {
+            value.as_object().is_some_and(|map| !map.contains_key(rest[0])) || leaves_open(value, rest)
+        }),
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@ use crate::run::metric::Direction;
 use crate::run::sweep::{TrialKey, TrialRecord};
 use crate::spec::schema::sweep::Sweep;
 use crate::sweep::asha::{self, Climb};
+use crate::sweep::labels::Labels;
 use crate::sweep::point::Point;
 use crate::sweep::search::{Space, Tried};
 
@@ -64,9 +65,10 @@ impl Trial {
 pub struct Standing<'a> {
     pub section: &'a Sweep,
     pub space: &'a Space,
-    /// Epochs of a whole trial.
+    pub labels: &'a Labels,
+    /// Epochs of a whole trial, of the longest where they differ.
     pub epochs: u32,
-    /// By point and seed.
+    /// By point, split and seed.
     pub trials: Vec<Trial>,
 }
 
@@ -87,18 +89,27 @@ impl Standing<'_> {
             return Step::Start(trial.record.key.clone());
         }
         let (points, rungs) = (self.points(), asha::rungs(self.section.asha, self.epochs));
-        if let Some(asha) = self.section.asha {
-            let climbs: Vec<Climb> = points.iter().map(|trials| self.climb(trials, &rungs)).collect();
-            if let Some(point) = asha::promoted(&climbs, rungs.len(), asha.reduction_factor, self.direction()) {
-                let until_epoch = rungs[climbs[point].values.len()];
-                return Step::Promote { point: point as u32, until_epoch };
-            }
+        let climbs: Vec<Climb> = points.iter().map(|trials| self.climb(trials, &rungs)).collect();
+        let promote =
+            |point: usize| Step::Promote { point: point as u32, until_epoch: rungs[climbs[point].values.len()] };
+        if let Some(asha) = self.section.asha
+            && let Some(point) = asha::promoted(&climbs, rungs.len(), asha.reduction_factor, self.direction())
+        {
+            return promote(point);
         }
         let history: Vec<Tried> = points.iter().map(|trials| self.tried(trials, &rungs)).collect();
-        match self.space.next(self.section, &history) {
-            Some(values) => Step::Add { point: points.len() as u32, values, until_epoch: rungs[0] },
-            None => Step::Wait,
+        if let Some(values) = self.space.next(self.section, &history, self.labels) {
+            return Step::Add { point: points.len() as u32, values, until_epoch: rungs[0] };
         }
+        // Nothing is left to wait for: a sweep of fewer points than its rungs need still has a best one.
+        let is_running = self.trials.iter().any(|trial| trial.state == State::Running);
+        let survivor = asha::survivor(&climbs, rungs.len(), self.direction()).filter(|_| !is_running);
+        survivor.map_or(Step::Wait, promote)
+    }
+
+    /// Whether nothing is left to do: no point to try, to train on or to judge.
+    pub fn is_complete(&self) -> bool {
+        self.next() == Step::Wait && !self.trials.iter().any(|trial| trial.state == State::Running)
     }
 
     fn climb(&self, trials: &[Trial], rungs: &[u32]) -> Climb {
@@ -133,7 +144,7 @@ mod tests {
 
     fn trial(point: u32, seed: u64, x: u32, state: State, values: &[f64]) -> Trial {
         let record = TrialRecord {
-            key: TrialKey { sweep: RunId::from_stored("S".into()), point, seed },
+            key: TrialKey { sweep: RunId::from_stored("S".into()), point, split_seed: None, seed },
             values: json!({ "x": x }).as_object().unwrap().clone(),
             until_epoch: 9,
             run: None,
@@ -144,7 +155,8 @@ mod tests {
     }
 
     fn next(section: &Sweep, trials: Vec<Trial>) -> Step {
-        Standing { section, space: &Space::new(section).unwrap(), epochs: 9, trials }.next()
+        let (space, labels) = (Space::new(section).unwrap(), Labels::as_written());
+        Standing { section, space: &space, labels: &labels, epochs: 9, trials }.next()
     }
 
     #[test]
@@ -175,7 +187,8 @@ mod tests {
         let mut trials = vec![paused(0, 0, 1, 0.5), paused(0, 1, 1, 0.1), paused(1, 0, 2, 0.2), paused(1, 1, 2, 0.2)];
         assert_eq!(next(&section, trials.clone()), Step::Promote { point: 1, until_epoch: 2 });
         trials[3].state = State::Failed("no".into());
-        assert_eq!(next(&section, trials.clone()), Step::Wait);
+        // Nothing is left to compare it with: the point that can go on does.
+        assert_eq!(next(&section, trials.clone()), Step::Promote { point: 0, until_epoch: 2 });
         trials[3].state = State::Running;
         trials[3].values.clear();
         assert_eq!(next(&section, trials), Step::Wait);

@@ -97,8 +97,8 @@ pub struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    /// Reads the images and measures them, or a part, with the checkpoint; tells how many there are.
-    pub fn measure(&self) -> Result<Completion<(Measured, u64)>, TrainError> {
+    /// Reads the images and measures them, or a part, with the checkpoint; tells which there are.
+    pub fn measure(&self) -> Result<Completion<(Measured, SplitFacts)>, TrainError> {
         let reading = Reading {
             plan: self.plan,
             resources: self.resources,
@@ -114,7 +114,7 @@ impl Evaluation<'_> {
         let Completion::Done(images) = reading.images(*split, listing, Some(network.trainee.frame()))? else {
             return Ok(Completion::Stopped);
         };
-        let n_split_images = images.len() as u64;
+        let facts = SplitFacts { split: *split, n_images: images.len() as u64, hash: images.hash().to_owned() };
         if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");
             self.events.send(Event::Warning(text));
@@ -129,7 +129,7 @@ impl Evaluation<'_> {
             measure(&trainee, &source, &self.stop, |n_done| self.events.progress(n_done))
         })?;
         Ok(match measured {
-            Completion::Done(measured) => Completion::Done((measured, n_split_images)),
+            Completion::Done(measured) => Completion::Done((measured, facts)),
             Completion::Stopped => Completion::Stopped,
         })
     }

@@ -43,6 +43,15 @@ pub fn of(spec: &Spec, NetworkPlan { layout, freeze, .. }: &NetworkPlan) -> (Vec
     (groups, problems)
 }
 
+/// Whether every parameter that trains has a rate of its own, so that the optimizer's is nobody's.
+pub fn have_all(groups: &[RateGroup], network: &NetworkPlan) -> bool {
+    let n_trained = network.layout.nodes.len() - network.freeze.n_prefix_nodes;
+    let first = network.freeze.n_branch_nodes;
+    let has_rate =
+        |node: usize| groups.iter().any(|group| matches!(&group.part, Part::Nodes(nodes) if nodes.contains(&node)));
+    groups.iter().any(|group| group.part == Part::Head) && (first..n_trained).all(has_rate)
+}
+
 fn part(name: &str, layout: &Layout, freeze: &Freeze) -> Result<Part, (String, String)> {
     if name == HEAD {
         return Ok(Part::Head);

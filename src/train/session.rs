@@ -54,6 +54,8 @@ pub struct Session<'a> {
     pub resume: Option<ResumePoint>,
     /// An epoch after which the training stops, to go on later, where the spec has more.
     pub until_epoch: Option<u32>,
+    /// Whether the best epoch is measured on the test images at the end.
+    pub measures_test: bool,
 }
 
 /// What an earlier process of the same run left behind.
@@ -363,7 +365,8 @@ impl Session<'_> {
         splits: &Splits,
         history: &History,
     ) -> Result<Completion<()>, TrainError> {
-        let Some(images) = of_split(splits, Split::Test) else { return Ok(Completion::Done(())) };
+        let images = of_split(splits, Split::Test).filter(|_| self.measures_test);
+        let Some(images) = images else { return Ok(Completion::Done(())) };
         let monitor = self.plan.spec.checkpoint.monitor.key();
         // Where every value is NaN, the last epoch is as good as any.
         let last = || history.values(monitor).last().map_or(self.epochs_done(), |(epoch, _)| *epoch);

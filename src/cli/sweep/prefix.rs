@@ -8,17 +8,15 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
 use crate::cli::sweep::begin::MAX_CHECKED;
-use crate::cli::sweep::loaded;
 use crate::launch::Watcher;
 use crate::run::stop::StopFlag;
-use crate::run::sweep::SweepRecord;
+use crate::run::sweep::TrialKey;
 use crate::settings::Resources;
-use crate::spec::schema::sweep::Sweep;
 use crate::spec::schema::weights::Weights;
 use crate::store::connect::Store;
 use crate::sweep::driver::{Driver, standing_of};
-use crate::sweep::search::Space;
-use crate::sweep::standing::State;
+use crate::sweep::specs::Specs;
+use crate::sweep::standing::{State, Trial};
 use crate::train::channel::Events;
 use crate::train::device::TrainDevice;
 use crate::train::plan::{Plan, plan};
@@ -27,8 +25,8 @@ use crate::train::shared_prefix::Filling;
 /// Fills the cache for the points that are known before anything comes out, where at least two trials are left.
 ///
 /// What goes wrong is said and left to the trials, which meet it too.
-pub(super) fn fill(context: &Context, driver: &Driver<'_>, device: &TrainDevice) -> Result<(), Failure> {
-    let plans = plans(context, driver.sweep, driver.section, driver.space, &driver.seeds())?;
+pub(super) fn fill(context: &Context, driver: &Driver<'_>, specs: &Specs, device: &TrainDevice) -> Result<(), Failure> {
+    let plans = plans(context, driver, specs)?;
     if plans.len() < 2 {
         return Ok(());
     }
@@ -56,28 +54,23 @@ pub(super) fn fill(context: &Context, driver: &Driver<'_>, device: &TrainDevice)
 }
 
 /// The plans of the trials that are left.
-fn plans(
-    context: &Context,
-    sweep: &SweepRecord,
-    section: &Sweep,
-    space: &Space,
-    seeds: &[u64],
-) -> Result<Vec<Plan>, Failure> {
+fn plans(context: &Context, driver: &Driver<'_>, specs: &Specs) -> Result<Vec<Plan>, Failure> {
+    let Driver { sweep, section, .. } = driver;
     let store = context.wait(Store::open(&context.home.database()))?;
     let trials = context.wait(standing_of(&context.home, &store, sweep, section))?;
     context.wait(store.close());
-    let is_done = |values: &serde_json::Map<String, serde_json::Value>, seed: u64| {
-        let trial = trials.iter().find(|trial| trial.record.values == *values && trial.record.key.seed == seed);
+    let is_done = |values: &serde_json::Map<String, serde_json::Value>, key: &TrialKey| {
+        let draws = (key.split_seed, key.seed);
+        let is_its = |trial: &&Trial| (trial.record.key.split_seed, trial.record.key.seed) == draws;
+        let trial = trials.iter().filter(is_its).find(|trial| trial.record.values == *values);
         trial.is_some_and(|trial| matches!(trial.state, State::Finished | State::Failed(_)))
     };
     let mut plans = Vec::new();
-    for point in space.planned(section).into_iter().take(MAX_CHECKED) {
+    for point in driver.space.planned(section, driver.labels).into_iter().take(MAX_CHECKED) {
         let values = point.values.clone().into_iter().collect();
-        for seed in seeds.iter().filter(|seed| !is_done(&values, **seed)) {
-            let sets: Vec<String> = point.sets().into_iter().chain([format!("seed={seed}")]).collect();
-            let plan = plan(&loaded(sweep, &sets)?)?;
-            plans.push(plan);
-            // Other seeds have the same frozen layers, unless those are drawn from them.
+        for key in driver.keys_of(0).iter().filter(|key| !is_done(&values, key)) {
+            plans.push(plan(&specs.of_trial(&point, key, &[])?)?);
+            // Other seeds and splits have the same images and frozen layers, unless those are drawn from the seed.
             if plans.last().is_some_and(|plan| plan.spec.model.weights != Weights::Random) && plans.len() > 1 {
                 break;
             }

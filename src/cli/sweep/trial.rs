@@ -9,15 +9,16 @@ use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::resume::go_on;
 use crate::cli::run::{prepared, report};
-use crate::cli::sweep::{TrialArgs, find, loaded};
+use crate::cli::sweep::{TrialArgs, find, section_of};
 use crate::launch::{self, Launch};
 use crate::run::stop::StopFlag;
-use crate::run::sweep::TrialRecord;
+use crate::run::sweep::{TrialKey, TrialRecord};
 use crate::spec::fingerprint;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::runs::Ending;
 use crate::sweep::point::Point;
+use crate::sweep::specs::Specs;
 use crate::train::channel::Events;
 use crate::train::plan::plan;
 use crate::train::{Completion, identity};
@@ -25,7 +26,8 @@ use crate::train::{Completion, identity};
 pub(super) fn trial(args: &TrialArgs, context: &Context) -> Result<(), Failure> {
     let (store, sweep) = find(context, &args.sweep)?;
     let trials = context.wait(store.trials(&sweep.id))?;
-    let is_meant = |trial: &&TrialRecord| trial.key.point == args.point && trial.key.seed == args.seed;
+    let wanted = TrialKey { sweep: sweep.id.clone(), point: args.point, split_seed: args.split_seed, seed: args.seed };
+    let is_meant = |trial: &&TrialRecord| trial.key == wanted;
     let trial = trials.iter().find(is_meant).ok_or_else(|| StoreError::NoSuchSweep { query: args.sweep.clone() })?;
     let until_epoch = Some(trial.until_epoch);
     let device: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
@@ -34,15 +36,13 @@ pub(super) fn trial(args: &TrialArgs, context: &Context) -> Result<(), Failure> 
             let run = context.wait(store.run_detail(id, &context.observer()))?;
             go_on(context, &run, &loaded_spec(&run, &device)?, (None, true), |launch| {
                 stop_with_driver(&launch.stop);
-                Launch { until_epoch, ..launch }
+                Launch { until_epoch, measures_test: false, ..launch }
             })?
         }
         None => {
             let point = Point { values: trial.values.clone().into_iter().collect() };
-            let mut sets = point.sets();
-            sets.push(format!("seed={}", args.seed));
-            sets.extend(device);
-            let loaded = loaded(&sweep, &sets)?;
+            let specs = Specs::of(&sweep, &section_of(&sweep)?);
+            let loaded = specs.of_trial(&point, &trial.key, &device)?;
             let plan = plan(&loaded)?;
             let (launch, mut progress) = prepared(context, &loaded, &plan, None, true)?;
             stop_with_driver(&launch.stop);
@@ -50,7 +50,9 @@ pub(super) fn trial(args: &TrialArgs, context: &Context) -> Result<(), Failure> 
                 return Ok(());
             }
             let (tags, trial) = (vec![sweep.name], Some(trial.key.clone()));
-            launch::run(&Launch { tags, trial, until_epoch, ..launch }, &mut progress)?
+            // The test images are for the chosen point, when there is one.
+            let launch = Launch { tags, trial, until_epoch, measures_test: false, ..launch };
+            launch::run(&launch, &mut progress)?
         }
     };
     match ending {

@@ -58,6 +58,13 @@ pub struct Data {
 }
 
 /// Resampling filters; bilinear and bicubic are antialiased as Pillow's are.
+impl Data {
+    /// Where the images that are not trained on come from: valid and, where there is one, test.
+    pub fn held_out(&self) -> impl Iterator<Item = &HeldOutSource> {
+        std::iter::once(&self.valid).chain(&self.test)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {

@@ -17,7 +17,8 @@ pub struct Sweep {
     #[serde(default)]
     #[garde(skip)]
     pub method: Method,
-    /// The metric that says which point is better, by its best epoch.
+    /// The metric that says which point is better, by its best epoch; that epoch is also the one that is kept, tested and
+    /// used: it is each trial's `checkpoint.monitor`.
     #[serde(default)]
     #[garde(skip)]
     pub metric: Monitor,
@@ -29,6 +30,12 @@ pub struct Sweep {
     #[garde(length(max = 1000), custom(no_twice))]
     #[schemars(inner(range(max = u64::MAX)))]
     pub seeds: Vec<u64>,
+    /// Splits on which every point is run with every seed: the `data.split_seed` of each. Differences are then tested over
+    /// splits, and hold beyond one split's images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[garde(length(max = 1000), custom(no_twice))]
+    #[schemars(inner(range(max = u64::MAX)))]
+    pub split_seeds: Vec<u64>,
     /// Points to try; all of the grid when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = 100_000)))]

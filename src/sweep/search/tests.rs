@@ -10,7 +10,7 @@ fn section(text: Value) -> Sweep {
 fn run(section: &Sweep, value_of: impl Fn(&Point) -> f64) -> Vec<Tried> {
     let space = Space::new(section).unwrap();
     let mut history: Vec<Tried> = Vec::new();
-    while let Some(point) = space.next(section, &history) {
+    while let Some(point) = space.next(section, &history, &Labels::as_written()) {
         let value = Some(value_of(&point));
         history.push(Tried { point, value });
     }
@@ -29,7 +29,7 @@ fn a_grid_is_all_that_is_not_excluded_with_the_last_key_fastest() {
     }));
     let found = texts(&run(&section, |_| 0.0));
     assert_eq!(found, ["x=1 y=u z=1", "x=1 y=v z=1", "x=2 y=u z=1", "x=2 y=u z=2"]);
-    let points = Space::new(&section).unwrap().planned(&section);
+    let points = Space::new(&section).unwrap().planned(&section, &Labels::as_written());
     assert_eq!(points.iter().map(Point::to_string).collect::<Vec<_>>(), found);
 }
 
@@ -137,7 +137,7 @@ fn tpe_keeps_away_from_what_runs() {
     let value = |point: &Point| (point.values["x"].as_f64().unwrap() - 0.3).powi(2);
     let mut history: Vec<Tried> = Vec::new();
     for i in 0..30 {
-        let point = space.next(&section, &history).unwrap();
+        let point = space.next(&section, &history, &Labels::as_written()).unwrap();
         assert!(!history.iter().any(|tried| tried.point == point));
         history.push(Tried { point, value: None });
         // Four run at once.

@@ -1,0 +1,129 @@
+//! Whether the points of a sweep are what their labels say, found out before the first trial: no key undoes another, and no
+//! two points train the same.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use crate::spec::effect;
+use crate::spec::problem::SpecError;
+use crate::spec::schema::Spec;
+use crate::spec::schema::sweep::{Method, Sweep};
+use crate::sweep::point::Point;
+use crate::sweep::search::SpaceProblem;
+use crate::sweep::specs::Specs;
+
+/// Problems that are told; of more nobody reads on.
+const MAX_PROBLEMS: usize = 8;
+
+/// Tells points apart by what their specs come to.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    specs: Option<Specs>,
+    known: RefCell<HashMap<String, String>>,
+}
+
+impl Labels {
+    pub fn of(specs: Specs) -> Self {
+        Self { specs: Some(specs), known: RefCell::default() }
+    }
+
+    /// Points that differ are taken to train differently.
+    pub fn as_written() -> Self {
+        Self { specs: None, known: RefCell::default() }
+    }
+
+    /// Equal for points that train the same.
+    pub fn effect(&self, point: &Point) -> String {
+        let label = point.json();
+        let Some(specs) = &self.specs else { return label };
+        let known = self.known.borrow().get(&label).cloned();
+        known.unwrap_or_else(|| {
+            // What cannot be read is its trial's own failure.
+            let effect = specs.of_point(point).map_or_else(|_| label.clone(), |loaded| hash(&loaded.spec));
+            self.known.borrow_mut().insert(label, effect.clone());
+            effect
+        })
+    }
+}
+
+fn hash(spec: &Spec) -> String {
+    blake3::hash(effect::of(spec).to_string().as_bytes()).to_hex().to_string()
+}
+
+/// What is wrong with the labels of these points; each problem has the key that it is about.
+///
+/// Errors: a point's spec cannot be read.
+pub fn problems(specs: &Specs, section: &Sweep, points: &[Point]) -> Result<Vec<SpaceProblem>, SpecError> {
+    let mut problems = Vec::new();
+    if section.method == Method::Grid {
+        let keys = section.parameters.keys().filter(|key| !points.iter().any(|point| point.values.contains_key(*key)));
+        problems.extend(keys.map(|key| {
+            let hint = "name values of the other key as `values` has them".to_owned();
+            SpaceProblem::of_key(key, "is tried at no point: its `when` never holds".to_owned(), hint)
+        }));
+    }
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (place, point) in points.iter().enumerate() {
+        let loaded = specs.of_point(point)?;
+        for (key, _) in point.values.iter().filter(|(key, value)| !loaded.holds(key, value)) {
+            add(&mut problems, undone(specs, point, key));
+        }
+        if let Some(first) = seen.insert(hash(&loaded.spec), place) {
+            seen.insert(hash(&loaded.spec), first);
+            add(&mut problems, same(&points[first], point, loaded.spec.plan.is_empty()));
+        }
+        if problems.len() >= MAX_PROBLEMS {
+            break;
+        }
+    }
+    Ok(problems)
+}
+
+/// What is said of a key is said once, and so is where the other one stands.
+fn add(problems: &mut Vec<SpaceProblem>, found: Vec<SpaceProblem>) {
+    for problem in found {
+        if !problems.iter().any(|known| known.key == problem.key) {
+            problems.push(problem);
+        }
+    }
+}
+
+/// A key whose value is not in the spec, and the one that took its place.
+fn undone(specs: &Specs, point: &Point, key: &str) -> Vec<SpaceProblem> {
+    let holds_without = |other: &str| {
+        let mut rest = point.clone();
+        rest.values.remove(other);
+        specs.of_point(&rest).is_ok_and(|loaded| loaded.holds(key, &point.values[key]))
+    };
+    let culprit = point.values.keys().find(|other| *other != key && holds_without(other));
+    let hint = "give one of them `when: { OTHER: VALUE }`, so that they do not meet, or leave it out".to_owned();
+    let problem = |key: &str, message: String| SpaceProblem::of_key(key, message, hint.clone());
+    match culprit {
+        Some(other) => vec![
+            problem(key, format!("{other} undoes it in the point {point}")),
+            problem(other, format!("undoes {key} in the point {point}")),
+        ],
+        None => vec![problem(key, format!("has no effect in the point {point}: the spec does not come to it"))],
+    }
+}
+
+/// Two points that train the same, by the keys in which their labels differ.
+pub fn same(first: &Point, second: &Point, has_no_plan: bool) -> Vec<SpaceProblem> {
+    let keys = first.values.keys().chain(second.values.keys());
+    let mut differing: Vec<&String> = keys.filter(|key| first.values.get(*key) != second.values.get(*key)).collect();
+    differing.sort();
+    differing.dedup();
+    let hint = if has_no_plan {
+        "leave one of the two out; what every trial has in common belongs into the spec"
+    } else {
+        "the steps of the plan say it for every epoch: leave it out of them, or out of the sweep"
+    };
+    let message = format!("has no effect: the points {first} and {second} train the same");
+    let mut problems: Vec<SpaceProblem> =
+        differing.iter().map(|key| SpaceProblem::of_key(key, message.clone(), hint.to_owned())).collect();
+    if !has_no_plan {
+        let message = format!("says for every epoch what the sweep tries: {first} and {second} train the same");
+        problems.push(SpaceProblem { key: "/plan".to_owned(), message, hint: hint.to_owned() });
+    }
+    problems
+}

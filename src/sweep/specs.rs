@@ -1,0 +1,118 @@
+//! The specs of a sweep's trials: the sweep's own with a point's values and a seed in it.
+
+use std::path::PathBuf;
+
+use crate::run::metric::Measure;
+use crate::run::sweep::{SweepRecord, TrialKey};
+use crate::spec::LoadedSpec;
+use crate::spec::problem::{Problem, SpecError};
+use crate::spec::schema::monitor::Monitor;
+use crate::spec::schema::sweep::Sweep;
+use crate::sweep::point::Point;
+use crate::sweep::search::{Space, SpaceProblem};
+
+/// What every trial begins with.
+#[derive(Clone, Debug)]
+pub struct Specs {
+    path: PathBuf,
+    yaml: String,
+    sets: Vec<String>,
+    metric: Monitor,
+}
+
+impl Specs {
+    pub fn of(sweep: &SweepRecord, section: &Sweep) -> Self {
+        Self {
+            path: PathBuf::from(&sweep.spec_path),
+            yaml: sweep.spec_yaml.clone(),
+            sets: sweep.sets.clone(),
+            metric: section.metric,
+        }
+    }
+
+    /// The spec without any point's values.
+    pub fn base(&self) -> Result<LoadedSpec, SpecError> {
+        self.with(&[])
+    }
+
+    /// A point's spec, with the seed that the sweep's spec has.
+    pub fn of_point(&self, point: &Point) -> Result<LoadedSpec, SpecError> {
+        self.with(&point.sets())
+    }
+
+    /// A trial's spec; `more` are arguments that change nothing of what comes out.
+    ///
+    /// Errors: the spec is not what the trial's label says.
+    pub fn of_trial(&self, point: &Point, key: &TrialKey, more: &[String]) -> Result<LoadedSpec, SpecError> {
+        let loaded = self.with(&[&point.sets()[..], &draws_of(key), more].concat())?;
+        match untrue(&loaded, point, key) {
+            None => Ok(loaded),
+            Some(name) => {
+                let message = format!("the spec does not come to what the sweep's point says: {point}");
+                let hint = "another key of the sweep takes its place";
+                Err(loaded.error(vec![Problem::new(&format!("sweep.parameters.{name}"), message, hint)]))
+            }
+        }
+    }
+
+    /// The metric that ranks points decides which epoch of a trial is kept, tested and used.
+    fn with(&self, more: &[String]) -> Result<LoadedSpec, SpecError> {
+        let monitor = format!("checkpoint.monitor={}", self.metric.key());
+        let sets = [&self.sets[..], &[monitor], more].concat();
+        LoadedSpec::from_text(&self.path, self.yaml.clone(), &sets)
+    }
+
+    /// What of the section the spec makes impossible: a metric that is not measured, splits that are not drawn.
+    pub fn problems(&self, base: &LoadedSpec, section: &Sweep) -> Vec<SpaceProblem> {
+        let problem = |key: &str, message: String, hint: String| SpaceProblem { key: key.to_owned(), message, hint };
+        let metric = self.metric.key();
+        let unmeasured = match metric.measure {
+            Measure::TopK(k) if !base.spec.top_k.contains(&k) => {
+                Some(problem("metric", format!("{metric} is not measured"), format!("add `top_k: [{k}]` to the spec")))
+            }
+            _ => None,
+        };
+        let is_drawn = base.spec.data.held_out().any(|source| source.fraction().is_some());
+        let not_drawn = (!section.split_seeds.is_empty() && !is_drawn).then(|| {
+            let message = "no split is drawn: the images of each are given".to_owned();
+            problem("split_seeds", message, "write `valid: { fraction: 0.2 }`, or leave `split_seeds` out".to_owned())
+        });
+        unmeasured.into_iter().chain(not_drawn).collect()
+    }
+
+    /// The fewest and the most epochs of a trial, where keys of the sweep say how long one is.
+    pub fn epochs(&self, base: &LoadedSpec, space: &Space) -> Result<[u32; 2], SpecError> {
+        let mut epochs = Vec::new();
+        for point in space.ends(|key| key == "epochs" || key == "plan" || key.starts_with("plan.")) {
+            epochs.push(self.of_point(&point)?.spec.epochs);
+        }
+        let own = base.spec.epochs;
+        Ok([epochs.iter().copied().min().unwrap_or(own), epochs.iter().copied().max().unwrap_or(own)])
+    }
+}
+
+/// The arguments for what a trial draws: its seeds.
+pub fn draws_of(key: &TrialKey) -> Vec<String> {
+    let split_seed = key.split_seed.map(|seed| format!("data.split_seed={seed}"));
+    split_seed.into_iter().chain([format!("seed={}", key.seed)]).collect()
+}
+
+/// The first key of a trial's label that its spec does not have.
+fn untrue(loaded: &LoadedSpec, point: &Point, key: &TrialKey) -> Option<String> {
+    let untrue = point.values.iter().find(|(name, value)| !loaded.holds(name, value));
+    let draws = [("seed", Some(key.seed)), ("data.split_seed", key.split_seed)];
+    let draw = draws.iter().find(|(name, seed)| seed.is_some_and(|seed| !loaded.holds(name, &seed.into())));
+    untrue.map(|(name, _)| name.clone()).or_else(|| draw.map(|(name, _)| (*name).to_owned()))
+}
+
+/// Whether a run's record is what the label of its trial says: the record has every value, and giving it the
+/// label's values again changes nothing.
+pub fn is_recorded(resolved_json: &str, point: &Point, key: &TrialKey) -> bool {
+    let path = PathBuf::from("record");
+    let read = |sets: &[String]| LoadedSpec::from_record(&path, resolved_json.to_owned(), sets).ok();
+    let sets = [&point.sets()[..], &draws_of(key)].concat();
+    match (read(&[]), read(&sets)) {
+        (Some(record), Some(labelled)) => record.spec == labelled.spec && untrue(&labelled, point, key).is_none(),
+        _ => false,
+    }
+}

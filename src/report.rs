@@ -3,6 +3,7 @@
 //! Prints nothing, reads nothing and writes no file; it knows [`crate::run`] and no other layer.
 
 pub mod bill;
+pub mod bootstrap;
 pub mod cache;
 pub mod compare;
 pub mod curve;

@@ -3,6 +3,7 @@
 mod begin;
 mod prefix;
 mod progress;
+mod replicates;
 mod show;
 mod trial;
 

@@ -2,6 +2,9 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
+/// Of the intervals.
+pub const CONFIDENCE: f64 = 0.95;
+
 /// `None` of nothing.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
@@ -14,20 +17,48 @@ pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// The two-sided p of Student's paired t-test; `None` of fewer than two pairs, and where all differences are the same,
-/// which leaves nothing to measure them by.
-pub fn paired_t_test(pairs: &[[f64; 2]]) -> Option<f64> {
+/// What a test says of a difference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tested {
+    /// Two-sided.
+    pub p: f64,
+    /// In which the difference lies with a confidence of 95 %.
+    pub interval: [f64; 2],
+}
+
+/// Student's paired t-test; `None` of fewer than two pairs, and where all differences are the same but not 0, which leaves
+/// nothing to measure them by.
+pub fn paired_t_test(pairs: &[[f64; 2]]) -> Option<Tested> {
     let differences: Vec<f64> = pairs.iter().map(|[a, b]| a - b).collect();
-    let (mean, deviation) = (mean(&differences)?, standard_deviation(&differences)?);
+    t_test(&differences, 0.0)
+}
+
+/// The t-test of differences between two ways to train that were measured on several splits of the same images, one
+/// difference a split.
+///
+/// Splits share training images, so their differences are more alike than independent ones would be: a plain t-test
+/// shows differences that are not there. The variance of their mean is `1 / J + n_test / n_train` of theirs instead of
+/// `1 / J`, with `J − 1` degrees of freedom. `None` as of [`paired_t_test`]. Source: Nadeau and Bengio 2003, section 5.
+pub fn corrected_paired_t_test(differences: &[f64], n_test_over_n_train: f64) -> Option<Tested> {
+    t_test(differences, n_test_over_n_train)
+}
+
+/// `correlation` is added to `1 / n` in the variance of the mean.
+fn t_test(differences: &[f64], correlation: f64) -> Option<Tested> {
+    let (mean, deviation) = (mean(differences)?, standard_deviation(differences)?);
     let largest = differences.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 && !deviation.is_nan() {
+        return Some(Tested { p: 1.0, interval: [0.0; 2] });
+    }
     // What is left of equal differences after rounding is no spread.
-    if deviation.is_nan() || deviation <= largest * 1e-12 {
+    if !deviation.is_finite() || !correlation.is_finite() || deviation <= largest * 1e-12 {
         return None;
     }
     let n = differences.len() as f64;
-    let t = mean / (deviation / n.sqrt());
+    let error = deviation * (1.0 / n + correlation).sqrt();
     let distribution = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
-    Some((2.0 * distribution.sf(t.abs())).min(1.0))
+    let reach = distribution.inverse_cdf(1.0 - (1.0 - CONFIDENCE) / 2.0) * error;
+    Some(Tested { p: (2.0 * distribution.sf((mean / error).abs())).min(1.0), interval: [mean - reach, mean + reach] })
 }
 
 /// Corrects p-values for being several, each by how many are not smaller. Source: Holm 1979.
@@ -54,23 +85,35 @@ mod tests {
         value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
     }
 
+    fn assert_tested(found: Option<Tested>, expected: &Value) {
+        let found = found.unwrap();
+        assert!((found.p - expected["p"].as_f64().unwrap()).abs() <= 1e-9, "{expected}: {found:?}");
+        for (found, expected) in found.interval.iter().zip(floats(&expected["interval"])) {
+            assert!((found - expected).abs() <= 1e-9, "{found} {expected}");
+        }
+    }
+
     #[test]
     fn tests_and_corrections_agree_with_scipy_and_statsmodels() {
         let golden: Value = serde_json::from_str(include_str!("../../tests/fixtures/statistics_golden.json")).unwrap();
         for case in golden["paired"].as_array().unwrap() {
             let (a, b) = (floats(&case["a"]), floats(&case["b"]));
             let pairs: Vec<[f64; 2]> = a.iter().zip(&b).map(|(a, b)| [*a, *b]).collect();
-            let (found, expected) = (paired_t_test(&pairs).unwrap(), case["p"].as_f64().unwrap());
-            assert!((found - expected).abs() <= 1e-9, "{case}: {found}");
+            assert_tested(paired_t_test(&pairs), case);
             let (found, expected) = (standard_deviation(&a).unwrap(), case["std_a"].as_f64().unwrap());
             assert!((found - expected).abs() <= 1e-12, "{case}: {found}");
+        }
+        for case in golden["corrected"].as_array().unwrap() {
+            let ratio = case["n_test_over_n_train"].as_f64().unwrap();
+            assert_tested(corrected_paired_t_test(&floats(&case["differences"]), ratio), case);
         }
         for case in golden["holm"].as_array().unwrap() {
             for (found, expected) in holm(&floats(&case["p"])).iter().zip(floats(&case["corrected"])) {
                 assert!((found - expected).abs() <= 1e-12, "{case}: {found}");
             }
         }
-        assert_eq!((golden["paired"].as_array().unwrap().len(), golden["holm"].as_array().unwrap().len()), (5, 4));
+        let n = |key: &str| golden[key].as_array().unwrap().len();
+        assert_eq!([n("paired"), n("corrected"), n("holm")], [5, 5, 4]);
     }
 
     #[test]
@@ -78,7 +121,17 @@ mod tests {
         assert_eq!(paired_t_test(&[]), None);
         assert_eq!(paired_t_test(&[[1.0, 2.0]]), None);
         assert_eq!(paired_t_test(&[[0.8, 0.7], [0.9, 0.8], [0.4, 0.3]]), None);
-        assert_eq!(paired_t_test(&[[0.8, 0.8], [0.9, 0.9]]), None);
+        assert_eq!(paired_t_test(&[[0.8, 0.8], [f64::NAN, 0.9]]), None);
+        assert_eq!(corrected_paired_t_test(&[0.1, 0.2], f64::NAN), None);
+        assert_eq!(corrected_paired_t_test(&[0.1, 0.2], f64::INFINITY), None);
         assert_eq!((mean(&[]), standard_deviation(&[1.0])), (None, None));
+    }
+
+    #[test]
+    fn what_is_the_same_does_not_differ() {
+        let same = Some(Tested { p: 1.0, interval: [0.0; 2] });
+        assert_eq!(paired_t_test(&[[0.8, 0.8], [0.9, 0.9]]), same);
+        assert_eq!(corrected_paired_t_test(&[0.0; 3], 0.25), same);
+        assert_eq!(paired_t_test(&[[0.8, 0.8]]), None);
     }
 }

@@ -32,6 +32,10 @@ pub enum Purpose {
     ProbeImage = 18,
     /// The values that a sweep tries; the point's place is the sample, the key a second address.
     SweepPoint = 19,
+    /// The images of a bootstrap's replicate, whose number is the sample.
+    BootstrapImages = 30,
+    /// Its seeds; the seeds to draw from are a second address.
+    BootstrapSeeds = 31,
 }
 
 /// Where a draw stands.

@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::sweep::progress::trial_text;
+use crate::cli::sweep::replicates::replicate;
 use crate::cli::sweep::{ShowArgs, find, section_of};
 use crate::report::ranking::{self, Ranking, rank};
 use crate::run::sweep::SweepRecord;
@@ -68,11 +69,10 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     let point = |trials: &[Trial]| {
         let values = trials[0].record.values.clone();
         let label = Point { values: values.clone().into_iter().collect() }.to_string();
-        let seeds = trials.iter().map(|trial| (trial.record.key.seed, trial.best(metric.direction(), u32::MAX)));
         ranking::Point {
             label,
             values: Value::Object(values),
-            seeds: seeds.collect(),
+            replicates: trials.iter().map(|trial| replicate(trial, metric, &runs)).collect(),
             note: note(trials),
             test: trials.iter().filter_map(tested).collect(),
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::runtime::Runtime;
 
 use crate::cli::failure::Failure;
+use crate::cli::sweep::chosen;
 use crate::run::id::RunId;
 use crate::run::metric::MetricKey;
 use crate::run::summary::RunSummary;
@@ -89,12 +90,26 @@ impl Context {
         }
     }
 
-    /// The store and the run that `query` means in it.
+    /// The store and the run that `query` means in it; a sweep's name means a run of the point that it chose.
     pub fn find_run(&self, query: &str) -> Result<(Store, RunId), Failure> {
         let not_found = || StoreError::NotFound { query: query.to_owned() };
         let store = self.existing_store()?.ok_or_else(not_found)?;
-        let id = self.wait(store.find_run(query))?;
-        Ok((store, id))
+        let found = self.wait(store.find_run(query));
+        let sweep = self.wait(store.sweep_called(query))?;
+        match (found, sweep) {
+            (found, None) => Ok((store, found?)),
+            // The sweep's name is the beginning of the names of its runs, which are not meant.
+            (found, Some(sweep)) => match found.ok().filter(|id| self.is_exactly(&store, id, query)) {
+                Some(id) => Ok((store, id)),
+                None => Ok((store, chosen::run(self, &sweep)?)),
+            },
+        }
+    }
+
+    /// Whether a query is the whole name or id of a run.
+    fn is_exactly(&self, store: &Store, id: &RunId, query: &str) -> bool {
+        let run = self.wait(store.run_summary(id, &self.observer()));
+        run.is_ok_and(|run| run.name == query || run.id.as_str().eq_ignore_ascii_case(query))
     }
 
     /// The run that has exactly this name, if any has.

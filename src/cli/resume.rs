@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::run::{prepared, report};
+use crate::cli::sweep::chosen::is_tested;
 use crate::launch::{self, Launch, Started};
 use crate::models::runner::vector_unit;
 use crate::run::detail::RunDetail;
@@ -39,12 +40,15 @@ pub(crate) struct ResumeArgs {
 pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure> {
     let (store, id) = context.find_run(&args.run)?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
+    // A trial that was not chosen does not look at the test images, whoever goes on with it.
+    let measures_test = is_tested(run.summary.metrics.keys()) || !context.wait(store.is_trial(&id))?;
     context.wait(store.close());
     let mut sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
     sets.extend(args.epochs.map(|epochs| format!("epochs={epochs}")));
     let loaded = loaded_spec(&run, &sets)?;
     refuse(&run, loaded.spec.epochs, args.epochs)?;
-    let (started, ending) = go_on(context, &run, &loaded, (args.loader_threads, args.json), |launch| launch)?;
+    let (started, ending) =
+        go_on(context, &run, &loaded, (args.loader_threads, args.json), |launch| Launch { measures_test, ..launch })?;
     report(args.json, context, &started, &ending)
 }
 

@@ -1,6 +1,7 @@
 //! `xp sweep`: many runs of one spec, started, gone on with and shown.
 
 mod begin;
+pub(crate) mod chosen;
 mod prefix;
 mod progress;
 mod replicates;
@@ -189,6 +190,9 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     };
     prefix::fill(context, &driver, &specs, &device)?;
     driver.drive(&mut Lines::new(how.json, sweep, &section))?;
+    if !stop.is_raised() && is_complete(context, &driver)? {
+        chosen::test(context, sweep, &stop, how.json)?;
+    }
     let shown = show::shown(context, sweep)?;
     if how.json {
         output::print_json(&shown.json())?;
@@ -200,6 +204,14 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
         0 => Ok(()),
         n_failed => Err(Failure::Trials { name: sweep.name.clone(), n_failed }),
     }
+}
+
+/// Whether nothing is left to do.
+fn is_complete(context: &Context, driver: &Driver<'_>) -> Result<bool, Failure> {
+    let store = context.wait(Store::open(&context.home.database()))?;
+    let standing = context.wait(driver.standing(&store));
+    context.wait(store.close());
+    Ok(standing?.is_complete())
 }
 
 fn section_of(sweep: &SweepRecord) -> Result<Sweep, Failure> {

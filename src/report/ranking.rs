@@ -54,6 +54,17 @@ pub struct Ranking {
     /// How the complete ones were tested against each other.
     pub family: Family,
     pub verdict: String,
+    /// Looks at the chosen point's test images, where it was tested.
+    pub looks: Option<Looks>,
+}
+
+/// How often test images were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    /// Of all runs, sweeps and evaluations in the home.
+    pub n_total: usize,
+    /// Points of this sweep that were tested.
+    pub n_points: usize,
 }
 
 /// A place in the ranking.
@@ -90,7 +101,7 @@ pub fn rank(metric: MetricKey, points: Vec<Point>) -> Ranking {
         row.interval = pair.map(|pair| behind(metric, pair.interval));
     }
     let verdict = text::verdict(&rows, &family);
-    Ranking { metric, rows, family, verdict }
+    Ranking { metric, rows, family, verdict, looks: None }
 }
 
 fn row(point: Point, has_splits: bool) -> Row {
@@ -157,7 +168,7 @@ impl Row {
 
 impl Ranking {
     /// The point that is chosen, unless none is complete.
-    fn chosen(&self) -> Option<&Row> {
+    pub fn chosen(&self) -> Option<&Row> {
         self.rows.first().filter(|row| row.is_comparable())
     }
 }

@@ -12,6 +12,17 @@ use crate::store::runs::state_from_text;
 use crate::store::{StoreError, artifacts, checkpoints, facts, system};
 
 impl Store {
+    /// The complete specs of these runs, as JSON.
+    pub async fn resolved_specs(&self, ids: &[RunId]) -> Result<BTreeMap<RunId, String>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT run_id, resolved_json FROM run_specs WHERE run_id IN (SELECT value FROM json_each($1))",
+        )
+        .bind(serde_json::json!(ids).to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(id, json)| (RunId::from_stored(id), json)).collect())
+    }
+
     /// Reads a run with everything but its points.
     pub async fn run_detail(&self, id: &RunId, observer: &Observer<'_>) -> Result<RunDetail, StoreError> {
         let summary = self.run_summary(id, observer).await?;

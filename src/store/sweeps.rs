@@ -75,7 +75,24 @@ impl Store {
         }
     }
 
-    /// A sweep's trials by point and seed.
+    /// The sweep that has exactly this name.
+    pub async fn sweep_called(&self, name: &str) -> Result<Option<SweepRecord>, StoreError> {
+        let of_name = format!("{SWEEPS} WHERE name = $1");
+        let row: Option<SweepRow> =
+            sqlx::query_as(sqlx::AssertSqlSafe(of_name)).bind(name).fetch_optional(&self.pool).await?;
+        row.map(sweep_of_row).transpose()
+    }
+
+    /// Whether a run is a trial that a sweep began.
+    pub async fn is_trial(&self, run: &RunId) -> Result<bool, StoreError> {
+        let n: i64 = sqlx::query_scalar("SELECT count(*) FROM sweep_trials WHERE run_id = $1 AND is_reused = 0")
+            .bind(run.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(n > 0)
+    }
+
+    /// A sweep's trials by point, split and seed.
     pub async fn trials(&self, sweep: &RunId) -> Result<Vec<TrialRecord>, StoreError> {
         let rows: Vec<TrialRow> = sqlx::query_as(
             "SELECT point, split_seed, seed, point_values, until_epoch, run_id, is_reused, error FROM sweep_trials

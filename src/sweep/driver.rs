@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::run::metric::Resolution;
+use crate::run::metric::{MetricKey, Resolution};
 use crate::run::stop::StopFlag;
-use crate::run::summary::{ShownState, State as RunState};
+use crate::run::summary::{RunSummary, ShownState, State as RunState};
 use crate::run::sweep::{SweepRecord, TrialKey, TrialRecord};
 use crate::settings::{Home, host};
 use crate::spec::schema::sweep::Sweep;
@@ -264,6 +264,19 @@ impl Driver<'_> {
     }
 }
 
+/// A metric in the epoch that a run keeps, where that is not the metric's best: runs that were there before a sweep, or whose
+/// sweep was begun when `checkpoint.monitor` was their own.
+async fn kept(store: &Store, run: &RunSummary, metric: MetricKey) -> Result<Option<f64>, StoreError> {
+    let monitor = run.params.get("checkpoint.monitor").and_then(|monitor| MetricKey::parse(monitor.as_str()?));
+    let Some(monitor) = monitor.filter(|monitor| *monitor != metric) else { return Ok(None) };
+    let Some(epoch) = run.metrics.get(&monitor.to_string()).and_then(|series| series.best_epoch) else {
+        return Ok(None);
+    };
+    let points = store.points(&run.id, metric, Resolution::Epoch).await?;
+    let at_epoch = points.iter().find(|point| point.epoch == epoch);
+    Ok(Some(at_epoch.map_or(f64::NAN, |point| point.value)))
+}
+
 /// A trial whose process has ended, and what it said where that was no success.
 type Ended = (TrialKey, Option<String>);
 
@@ -325,7 +338,11 @@ pub async fn standing_of(
             (Some(_), _) if has_reached => State::Paused,
             (Some(_), _) => State::Interrupted,
         };
-        trials.push(Trial { record, state, values });
+        let kept = match run {
+            Some(run) => kept(store, run, section.metric.key()).await?,
+            None => None,
+        };
+        trials.push(Trial { record, state, values, kept });
     }
     Ok(trials)
 }

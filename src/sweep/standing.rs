@@ -28,6 +28,8 @@ pub struct Trial {
     pub state: State,
     /// The metric by epoch.
     pub values: Vec<(u32, f64)>,
+    /// The metric in the epoch that the run keeps, where another metric decides that; NaN where that is not known.
+    pub kept: Option<f64>,
 }
 
 /// What is to be done.
@@ -53,6 +55,11 @@ impl Trial {
             }
         }
         best
+    }
+
+    /// The value in the epoch whose network is kept, tested and used: the best one, unless another metric decides.
+    pub fn kept(&self, direction: Direction) -> Option<f64> {
+        self.kept.or_else(|| self.best(direction, u32::MAX))
     }
 
     fn has_reached(&self, epoch: u32) -> bool {
@@ -151,7 +158,7 @@ mod tests {
             is_reused: false,
             error: None,
         };
-        Trial { record, state, values: (1..).zip(values.iter().copied()).collect() }
+        Trial { record, state, values: (1..).zip(values.iter().copied()).collect(), kept: None }
     }
 
     fn next(section: &Sweep, trials: Vec<Trial>) -> Step {

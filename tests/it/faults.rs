@@ -166,6 +166,7 @@ impl<'a> InLibrary<'a> {
             rerun_of: None,
             trial: None,
             until_epoch: None,
+            measures_test: true,
         };
         let mut watcher = When(|event: &Event| on_event(event, &stop));
         launch::run(&launch, &mut watcher).map(|(_, ending)| ending)

@@ -32,6 +32,7 @@ mod schema;
 mod sources;
 mod support;
 mod sweep;
+mod sweep_labels;
 mod training;
 mod vgg16;
 mod weight_matrix;

@@ -53,6 +53,19 @@ fn a_grid_is_planned_run_ranked_and_not_done_twice() {
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
     assert!(done.stdout.contains("rates (") && done.stdout.contains("trials: 4 finished"), "{}", done.stdout);
     assert_every_point_once(&shown(&place), 4);
+    // The test images are looked at for the chosen point alone, and once.
+    assert!(done.stdout.contains("its test.loss, looked at once: "), "{}", done.stdout);
+    let chosen = &shown(&place)["ranking"]["chosen"];
+    assert_eq!((chosen["test"].as_array().unwrap().len(), &chosen["looks"]["total"]), (2, &Value::from(1)), "{chosen}");
+    let is_tested = |run: &Value| run["metrics"].get("test.loss").is_some();
+    let names = |runs: &Value| -> BTreeSet<String> {
+        runs.as_array().unwrap().iter().map(|run| run["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let listed = place.json(&["list", "--json"]);
+    let tested: Vec<Value> = listed["runs"].as_array().unwrap().iter().filter(|run| is_tested(run)).cloned().collect();
+    let of_chosen: BTreeSet<String> =
+        chosen["runs"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
+    assert_eq!(names(&Value::from(tested)), of_chosen);
     // Its runs are runs as any others.
     let listed = place.json(&["list", "--tag", "rates", "--json"]);
     assert_eq!(listed["runs"].as_array().unwrap().len(), 4);
@@ -137,7 +150,7 @@ fn depths_share_the_frozen_layers() {
 
 #[test]
 fn tpe_tries_as_many_points_as_it_may() {
-    let section = "  method: tpe\n  trials: 10\n  parameters:\n    optimizer.adam.learning_rate: { min: 1.0e-5, max: 0.1, log: true }\n    log_every: { min: 1, max: 20 }\n";
+    let section = "  method: tpe\n  trials: 10\n  parameters:\n    optimizer.adam.learning_rate: { min: 1.0e-5, max: 0.1, log: true }\n    optimizer.adam.beta_1: { min: 0.5, max: 0.95 }\n";
     let place = place(section);
     let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1"]);
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);

@@ -42,10 +42,16 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// A trial's point.
+pub(super) fn point_of(trial: &TrialRecord) -> Point {
+    Point { values: trial.values.clone().into_iter().collect() }
+}
+
 /// A point and its seed in a line.
 pub(super) fn trial_text(trial: &TrialRecord) -> String {
-    let point = Point { values: trial.values.clone().into_iter().collect() };
-    format!("{point} seed={}", trial.key.seed)
+    let point = point_of(trial);
+    let split = trial.key.split_seed.map_or_else(String::new, |seed| format!(" split_seed={seed}"));
+    format!("{point}{split} seed={}", trial.key.seed)
 }
 
 impl Watcher for Lines<'_> {

@@ -1,5 +1,6 @@
 //! `xp sweep show`: how far a sweep is, and its points ranked.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::thread;
 use std::time::Duration;
@@ -9,14 +10,21 @@ use serde_json::{Value, json};
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::sweep::progress::trial_text;
+use crate::cli::sweep::progress::{point_of, trial_text};
 use crate::cli::sweep::replicates::replicate;
 use crate::cli::sweep::{ShowArgs, find, section_of};
-use crate::report::ranking::{self, Ranking, rank};
-use crate::run::sweep::SweepRecord;
+use crate::report::ranking::{self, Looks, Ranking, rank};
+use crate::run::id::RunId;
+use crate::run::look;
+use crate::run::metric::MetricKey;
+use crate::run::sweep::{SweepRecord, TrialKey, TrialRecord};
+use crate::spec::schema::sweep::{Method, Sweep};
 use crate::store::StoreError;
+use crate::store::connect::Store;
 use crate::sweep::driver::standing_of;
-use crate::sweep::point::Point;
+use crate::sweep::labels::Labels;
+use crate::sweep::search::{Space, Tried};
+use crate::sweep::specs::{self, Specs};
 use crate::sweep::standing::{State, Trial};
 
 /// Between two looks of `--follow`.
@@ -29,6 +37,8 @@ const MAX_FAILED: usize = 5;
 pub(super) struct Shown {
     sweep: SweepRecord,
     trials: Vec<Trial>,
+    /// Trials that are not begun, because their points were not chosen yet.
+    n_to_come: usize,
     ranking: Ranking,
 }
 
@@ -60,7 +70,8 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     let metric = section.metric.key();
     let ids: Vec<_> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
-    context.wait(store.close());
+    let looks = context.wait(store.looks_of_runs(&ids))?;
+    let untrue = context.wait(untrue(&store, &trials))?;
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
         let run = runs.iter().find(|run| Some(&run.id) == trial.record.run.as_ref())?;
@@ -68,17 +79,68 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     };
     let point = |trials: &[Trial]| {
         let values = trials[0].record.values.clone();
-        let label = Point { values: values.clone().into_iter().collect() }.to_string();
+        let label = point_of(&trials[0].record).to_string();
         ranking::Point {
             label,
             values: Value::Object(values),
             replicates: trials.iter().map(|trial| replicate(trial, metric, &runs)).collect(),
-            note: note(trials),
+            note: if trials.iter().any(|trial| untrue.contains(&trial.record.key)) {
+                "its record says otherwise".to_owned()
+            } else {
+                note(trials)
+            },
             test: trials.iter().filter_map(tested).collect(),
         }
     };
     let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).map(point).collect();
-    Ok(Shown { sweep: sweep.clone(), ranking: rank(metric, points), trials })
+    let mut ranking = rank(metric, points);
+    let shown = Shown {
+        sweep: sweep.clone(),
+        n_to_come: n_to_come(sweep, &section, &trials),
+        ranking: ranking.clone(),
+        trials,
+    };
+    let of_chosen = shown.chosen().and_then(|trials| {
+        let look = looks.iter().rev().find(|look| trials.iter().any(|trial| trial.record.run == look.run))?;
+        Some(look.split_hash.clone())
+    });
+    if let Some(hash) = of_chosen {
+        let n_total = look::count(&context.wait(store.looks(&hash))?);
+        let tested =
+            |trial: &&Trial| trial.record.run.is_some() && looks.iter().any(|look| look.run == trial.record.run);
+        let points: BTreeSet<u32> = shown.trials.iter().filter(tested).map(|trial| trial.record.key.point).collect();
+        ranking.looks = Some(Looks { n_total, n_points: points.len() });
+    }
+    context.wait(store.close());
+    Ok(Shown { ranking, ..shown })
+}
+
+/// Trials that are still to be begun beside those that are recorded.
+fn n_to_come(sweep: &SweepRecord, section: &Sweep, trials: &[Trial]) -> usize {
+    let Ok(space) = Space::new(section) else { return 0 };
+    let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point);
+    let tried = |trials: &[Trial]| Tried { point: point_of(&trials[0].record), value: None };
+    let history: Vec<Tried> = points.map(tried).collect();
+    let labels = Labels::of(Specs::of(sweep, section));
+    let n_points = match (space.next(section, &history, &labels), section.method) {
+        (None, _) => return 0,
+        (Some(_), Method::Grid) => space.planned(section, &labels).len(),
+        (Some(_), Method::Random | Method::Tpe) => section.trials.map_or(0, |n| n as usize),
+    };
+    let n_each = section.split_seeds.len().max(1) * section.seeds.len().max(1);
+    (n_points * n_each).saturating_sub(trials.len())
+}
+
+/// Trials whose runs were not run as their labels say.
+async fn untrue(store: &Store, trials: &[Trial]) -> Result<BTreeSet<TrialKey>, StoreError> {
+    let ids: Vec<RunId> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
+    let records = store.resolved_specs(&ids).await?;
+    let is_untrue = |trial: &&Trial| {
+        let TrialRecord { key, run, .. } = &trial.record;
+        let record = run.as_ref().and_then(|run| records.get(run));
+        record.is_some_and(|record| !specs::is_recorded(record, &point_of(&trial.record), key))
+    };
+    Ok(trials.iter().filter(is_untrue).map(|trial| trial.record.key.clone()).collect())
 }
 
 /// What keeps a point from being complete; empty when nothing does.
@@ -108,6 +170,17 @@ impl Shown {
         self.n(|state| matches!(state, State::Failed(_)))
     }
 
+    pub fn metric(&self) -> MetricKey {
+        self.ranking.metric
+    }
+
+    /// The trials of the point that was chosen.
+    pub fn chosen(&self) -> Option<&[Trial]> {
+        let values = &self.ranking.chosen()?.point.values;
+        let mut points = self.trials.chunk_by(|a, b| a.record.key.point == b.record.key.point);
+        points.find(|trials| Value::Object(trials[0].record.values.clone()) == *values)
+    }
+
     /// One line: its name and how far it is.
     pub fn line(&self) -> String {
         let parts = [
@@ -115,13 +188,13 @@ impl Shown {
             ("running", self.n(|state| *state == State::Running)),
             ("ended early", self.n(|state| *state == State::Paused)),
             ("interrupted", self.n(|state| *state == State::Interrupted)),
-            ("waiting", self.n(|state| *state == State::Waiting)),
+            ("waiting", self.n(|state| *state == State::Waiting) + self.n_to_come),
             ("failed", self.n_failed()),
         ];
         let parts = parts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{n} {word}"));
         let parts = parts.collect::<Vec<_>>().join(", ");
-        let trials = if parts.is_empty() { "no trials yet".to_owned() } else { format!("trials: {parts}") };
-        format!("{} ({})  {trials}", self.sweep.name, self.sweep.id.short())
+        let n_trials = self.trials.len() + self.n_to_come;
+        format!("{} ({})  {n_trials} trials: {parts}", self.sweep.name, self.sweep.id.short())
     }
 
     pub fn text(&self, width: usize) -> String {
@@ -144,6 +217,7 @@ impl Shown {
             let error = if let State::Failed(error) = &trial.state { Some(error) } else { None };
             json!({
                 "point": trial.record.key.point,
+                "split_seed": trial.record.key.split_seed,
                 "seed": trial.record.key.seed,
                 "values": trial.record.values,
                 "state": state_name(&trial.state),
@@ -160,6 +234,7 @@ impl Shown {
             "created_at_ms": self.sweep.created_at_ms,
             "section": self.sweep.section,
             "trials": self.trials.iter().map(trial).collect::<Vec<_>>(),
+            "n_trials": self.trials.len() + self.n_to_come,
             "ranking": self.ranking.json(),
         })
     }

@@ -9,6 +9,7 @@ use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::resume::go_on;
 use crate::cli::run::{prepared, report};
+use crate::cli::sweep::progress::point_of;
 use crate::cli::sweep::{TrialArgs, find, section_of};
 use crate::launch::{self, Launch};
 use crate::run::stop::StopFlag;
@@ -17,7 +18,6 @@ use crate::spec::fingerprint;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::runs::Ending;
-use crate::sweep::point::Point;
 use crate::sweep::specs::Specs;
 use crate::train::channel::Events;
 use crate::train::plan::plan;
@@ -40,7 +40,7 @@ pub(super) fn trial(args: &TrialArgs, context: &Context) -> Result<(), Failure> 
             })?
         }
         None => {
-            let point = Point { values: trial.values.clone().into_iter().collect() };
+            let point = point_of(trial);
             let specs = Specs::of(&sweep, &section_of(&sweep)?);
             let loaded = specs.of_trial(&point, &trial.key, &device)?;
             let plan = plan(&loaded)?;

@@ -13,6 +13,7 @@ impl Ranking {
                 "point": row.point.values,
                 "runs": row.runs(),
                 "test": row.point.test.iter().map(|value| number(Some(*value))).collect::<Vec<_>>(),
+                "looks": self.looks.map(|looks| json!({ "total": looks.n_total, "points": looks.n_points })),
             })
         });
         json!({

@@ -63,7 +63,7 @@ fn seeds_alone_are_said_to_be_that() {
     no difference shown (paired t-tests over 3 seeds: seeds alone, one split; Holm's
     correction for 3 pairs)
     chosen by valid.accuracy: b
-    its test.accuracy, looked at once: 0.617 ± 0.021, n = 3
+    its test.accuracy: 0.617 ± 0.021, n = 3
     ");
     let json = ranking.json();
     assert_eq!((&json["rows"][0]["n"], &json["test"]["kind"]), (&json!(3), &json!("paired_t")));
@@ -93,7 +93,7 @@ fn an_incomplete_point_stands_last_and_is_held_against_none() {
     no difference shown (paired t-tests over 3 seeds: seeds alone, one split; Holm's
     correction for 1 pair)
     chosen by valid.accuracy: done
-    its test.accuracy, looked at once: 0.500 ± 0.100, n = 3
+    its test.accuracy: 0.500 ± 0.100, n = 3
     ");
     assert_eq!(ranking.family.pairs.len(), 1);
     let last = ranking.rows.last().unwrap();
@@ -121,7 +121,7 @@ fn of_one_split_images_are_drawn_as_well_as_seeds() {
     validation images × 3 seeds, one split, 2,000 replicates; Holm's correction for
     3 pairs)
     chosen by valid.accuracy: a (runs a-0, a-1, a-2)
-    its test.accuracy, looked at once: 0.683 ± 0.029, n = 3
+    its test.accuracy: 0.683 ± 0.029, n = 3
     ");
     let test = &ranking.json()["test"];
     let expected = json!({
@@ -163,7 +163,7 @@ fn several_splits_are_what_a_difference_must_hold_over() {
     validation images each; Nadeau and Bengio's corrected t over splits; Holm's
     correction for 3 pairs)
     chosen by valid.accuracy: a (runs a-0-0, a-0-1, a-1-0, a-1-1, a-2-0 and 1 more)
-    its test.accuracy, looked at once: 0.650 ± 0.118, n = 6
+    its test.accuracy: 0.650 ± 0.118, n = 6
     ");
     assert_eq!(ranking.family.kind, Some(Kind::CorrectedT));
     let json = ranking.json();
@@ -279,4 +279,18 @@ fn of_many_runs_five_are_named_and_lines_stay_short() {
     more)
     ");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn how_often_the_test_was_looked_at_is_said() {
+    let mut ranking = rank(ACCURACY, vec![point("a", &[0.7, 0.8]), point("b", &[0.6, 0.5])]);
+    let mut line = |n_total, n_points| {
+        ranking.looks = Some(Looks { n_total, n_points });
+        ranking.text(200).lines().last().unwrap().to_owned()
+    };
+    assert_eq!(line(1, 1), "its test.accuracy, looked at once: 0.650 ± 0.071, n = 2");
+    let looks = "its test.accuracy: 0.650 ± 0.071, n = 2; these test images were looked at 31 times";
+    assert_eq!(line(31, 1), looks);
+    assert_eq!(line(31, 30), format!("{looks}, 30 of them for points of this sweep"));
+    assert_eq!(ranking.json()["chosen"]["looks"], json!({ "total": 31, "points": 30 }));
 }

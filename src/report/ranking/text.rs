@@ -3,7 +3,7 @@
 use crate::report::bootstrap;
 use crate::report::number::{ABSENT, count_text, metric_text};
 use crate::report::ranking::family::{Family, Kind, Pair};
-use crate::report::ranking::{Ranking, Row, distinct, test_name};
+use crate::report::ranking::{Looks, Ranking, Row, distinct, test_name};
 use crate::report::statistics::{mean, standard_deviation};
 use crate::report::table::{Alignment, Column, table, wrapped};
 
@@ -118,7 +118,13 @@ impl Ranking {
             let std = standard_deviation(&row.point.test);
             let std = std.map_or(String::new(), |std| format!(" ± {}", metric_text(&name, Some(std))));
             let n = row.point.test.len();
-            text += &format!("its {name}, looked at once: {}{std}, n = {n}\n", metric_text(&name, Some(test)));
+            let measured = format!("{}{std}, n = {n}", metric_text(&name, Some(test)));
+            let line = match self.looks {
+                Some(Looks { n_total: 1, .. }) => format!("its {name}, looked at once: {measured}"),
+                Some(looks) => format!("its {name}: {measured}; {}", looks_text(looks)),
+                None => format!("its {name}: {measured}"),
+            };
+            text += &(wrapped(&line, 0, width) + "\n");
         }
         text
     }
@@ -150,6 +156,12 @@ impl Ranking {
         }
         columns
     }
+}
+
+/// That test images were looked at before, so that what they say is better than the truth.
+fn looks_text(Looks { n_total, n_points }: Looks) -> String {
+    let points = if n_points > 1 { format!(", {n_points} of them for points of this sweep") } else { String::new() };
+    format!("these test images were looked at {n_total} times{points}")
 }
 
 /// The names of a point's runs, in brackets.

@@ -6,8 +6,9 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::sweep;
+use crate::cli::sweep::tried;
 use crate::spec::{LoadedSpec, fingerprint};
+use crate::sweep::specs::Specs;
 use crate::train::device;
 use crate::train::plan::{Plan, plan};
 
@@ -31,8 +32,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
     let loaded = LoadedSpec::read(&args.spec, &args.sets)?;
     let plan = plan(&loaded)?;
     device::of_spec(&loaded.spec)?;
-    if let Some(section) = &loaded.spec.sweep {
-        sweep::space(&loaded, section)?;
+    if loaded.spec.sweep.is_some() {
+        let tried = tried::read(&loaded, None)?;
+        tried::checked(&loaded, &tried, &Specs::of_text(&loaded.path, &loaded.text, &args.sets, &tried.section))?;
     }
     if args.json {
         output::print_json(&fingerprint::resolved(&plan.spec))

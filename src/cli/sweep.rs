@@ -7,6 +7,7 @@ mod progress;
 mod replicates;
 mod show;
 mod trial;
+pub(crate) mod tried;
 
 use std::path::PathBuf;
 

@@ -9,7 +9,7 @@ use crate::spec::problem::SpecError;
 use crate::spec::schema::Spec;
 use crate::spec::schema::sweep::{Method, Sweep};
 use crate::sweep::point::Point;
-use crate::sweep::search::SpaceProblem;
+use crate::sweep::search::{Space, SpaceProblem};
 use crate::sweep::specs::Specs;
 
 /// Problems that are told; of more nobody reads on.
@@ -53,7 +53,13 @@ fn hash(spec: &Spec) -> String {
 /// What is wrong with the labels of these points; each problem has the key that it is about.
 ///
 /// Errors: a point's spec cannot be read.
-pub fn problems(specs: &Specs, section: &Sweep, points: &[Point]) -> Result<Vec<SpaceProblem>, SpecError> {
+pub fn problems(
+    specs: &Specs,
+    section: &Sweep,
+    space: &Space,
+    points: &[Point],
+) -> Result<Vec<SpaceProblem>, SpecError> {
+    let labels = Labels::of(specs.clone());
     let mut problems = Vec::new();
     if section.method == Method::Grid {
         let keys = section.parameters.keys().filter(|key| !points.iter().any(|point| point.values.contains_key(*key)));
@@ -68,9 +74,13 @@ pub fn problems(specs: &Specs, section: &Sweep, points: &[Point]) -> Result<Vec<
         for (key, _) in point.values.iter().filter(|(key, value)| !loaded.holds(key, value)) {
             add(&mut problems, undone(specs, point, key));
         }
-        if let Some(first) = seen.insert(hash(&loaded.spec), place) {
-            seen.insert(hash(&loaded.spec), first);
-            add(&mut problems, same(&points[first], point, loaded.spec.plan.is_empty()));
+        let (effect, has_no_plan) = (labels.effect(point), loaded.spec.plan.is_empty());
+        for key in point.values.keys().filter(|key| changes_nothing(&labels, space, point, key)) {
+            add(&mut problems, without_effect(key, &format!(" in the point {point}"), has_no_plan));
+        }
+        match seen.get(&effect) {
+            Some(first) => add(&mut problems, same(&points[*first], point, has_no_plan)),
+            None => drop(seen.insert(effect, place)),
         }
         if problems.len() >= MAX_PROBLEMS {
             break;
@@ -107,23 +117,39 @@ fn undone(specs: &Specs, point: &Point, key: &str) -> Vec<SpaceProblem> {
     }
 }
 
+/// Whether a point trains the same with every other value that a key may have.
+fn changes_nothing(labels: &Labels, space: &Space, point: &Point, key: &str) -> bool {
+    let with = |mut other: Point| {
+        let value = other.values.remove(key).expect("it is a point of this key alone");
+        let mut changed = point.clone();
+        changed.values.insert(key.to_owned(), value);
+        changed
+    };
+    let mut others = space.ends(|other| other == key).into_iter().map(with).filter(|other| other != point).peekable();
+    others.peek().is_some() && others.all(|other| labels.effect(&other) == labels.effect(point))
+}
+
+/// A key that changes nothing, and the plan where that says why.
+fn without_effect(key: &str, means: &str, has_no_plan: bool) -> Vec<SpaceProblem> {
+    let hint = if has_no_plan {
+        "leave it out; what every trial has in common belongs into the spec"
+    } else {
+        "the steps of the plan say it for every epoch: leave it out of them, or out of the sweep"
+    };
+    let problem = SpaceProblem::of_key(key, format!("has no effect{means}"), hint.to_owned());
+    let plan = (!has_no_plan).then(|| {
+        let message = format!("says for every epoch what {key} says");
+        SpaceProblem { key: "/plan".to_owned(), message, hint: String::new() }
+    });
+    std::iter::once(problem).chain(plan).collect()
+}
+
 /// Two points that train the same, by the keys in which their labels differ.
 pub fn same(first: &Point, second: &Point, has_no_plan: bool) -> Vec<SpaceProblem> {
     let keys = first.values.keys().chain(second.values.keys());
     let mut differing: Vec<&String> = keys.filter(|key| first.values.get(*key) != second.values.get(*key)).collect();
     differing.sort();
     differing.dedup();
-    let hint = if has_no_plan {
-        "leave one of the two out; what every trial has in common belongs into the spec"
-    } else {
-        "the steps of the plan say it for every epoch: leave it out of them, or out of the sweep"
-    };
-    let message = format!("has no effect: the points {first} and {second} train the same");
-    let mut problems: Vec<SpaceProblem> =
-        differing.iter().map(|key| SpaceProblem::of_key(key, message.clone(), hint.to_owned())).collect();
-    if !has_no_plan {
-        let message = format!("says for every epoch what the sweep tries: {first} and {second} train the same");
-        problems.push(SpaceProblem { key: "/plan".to_owned(), message, hint: hint.to_owned() });
-    }
-    problems
+    let means = format!(": the points {first} and {second} train the same");
+    differing.into_iter().flat_map(|key| without_effect(key, &means, has_no_plan)).collect()
 }

@@ -33,6 +33,9 @@ impl Point {
 /// `optimizer.adam.learning_rate=0.001 model.frozen_layers=15`, without what keys have in common with no other key.
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.values.is_empty() {
+            return f.write_str("the spec as it is");
+        }
         for (i, (key, value)) in self.values.iter().enumerate() {
             let space = if i > 0 { " " } else { "" };
             write!(f, "{space}{}={}", short(key), text(value))?;

@@ -1,6 +1,6 @@
 //! The specs of a sweep's trials: the sweep's own with a point's values and a seed in it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::run::metric::Measure;
 use crate::run::sweep::{SweepRecord, TrialKey};
@@ -22,12 +22,12 @@ pub struct Specs {
 
 impl Specs {
     pub fn of(sweep: &SweepRecord, section: &Sweep) -> Self {
-        Self {
-            path: PathBuf::from(&sweep.spec_path),
-            yaml: sweep.spec_yaml.clone(),
-            sets: sweep.sets.clone(),
-            metric: section.metric,
-        }
+        Self::of_text(sweep.spec_path.as_ref(), &sweep.spec_yaml, &sweep.sets, section)
+    }
+
+    /// Those of a sweep that is not recorded.
+    pub fn of_text(path: &Path, yaml: &str, sets: &[String], section: &Sweep) -> Self {
+        Self { path: path.to_owned(), yaml: yaml.to_owned(), sets: sets.to_owned(), metric: section.metric }
     }
 
     /// The spec without any point's values.

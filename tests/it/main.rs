@@ -33,6 +33,7 @@ mod sources;
 mod support;
 mod sweep;
 mod sweep_labels;
+mod sweep_property;
 mod training;
 mod vgg16;
 mod weight_matrix;

@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
-use crate::cli::sweep::begin::MAX_CHECKED;
+use crate::cli::sweep::tried::MAX_CHECKED;
 use crate::launch::Watcher;
 use crate::run::stop::StopFlag;
 use crate::run::sweep::TrialKey;

@@ -10,7 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::sweep::progress::trial_text;
-use crate::cli::sweep::replicates::replicate;
+use crate::cli::sweep::replicates::replicates;
 use crate::cli::sweep::{ShowArgs, find, section_of};
 use crate::report::ranking::{self, Ranking, rank};
 use crate::run::sweep::SweepRecord;
@@ -60,6 +60,7 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     let metric = section.metric.key();
     let ids: Vec<_> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
+    let mut replicates = replicates(context, &store, &trials, metric, &runs)?;
     context.wait(store.close());
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
@@ -72,7 +73,7 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
         ranking::Point {
             label,
             values: Value::Object(values),
-            replicates: trials.iter().map(|trial| replicate(trial, metric, &runs)).collect(),
+            replicates: replicates.drain(..trials.len()).collect(),
             note: note(trials),
             test: trials.iter().filter_map(tested).collect(),
         }

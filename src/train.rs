@@ -26,6 +26,8 @@ pub mod network;
 pub mod optimizer;
 pub mod plan;
 pub mod predict;
+pub mod predictions;
+pub mod predictions_file;
 mod pretrained;
 pub mod probe;
 pub mod proof;

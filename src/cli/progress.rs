@@ -225,6 +225,7 @@ fn phase_name(phase: Phase) -> String {
         Phase::Prefix(split) => format!("frozen layers, {split}"),
         Phase::Train { epoch, epochs } => format!("epoch {epoch}/{epochs}, train"),
         Phase::Valid { epoch, epochs } => format!("epoch {epoch}/{epochs}, valid"),
+        Phase::Predictions => "predictions, valid".to_owned(),
         Phase::Test => "test".to_owned(),
     }
 }

@@ -105,6 +105,7 @@ impl<'a> Committer<'a> {
             Event::Trained(facts) => {
                 self.store.set_trained_facts(self.id, &facts).await?;
             }
+            Event::Written(artifact) => self.store.add_artifact(self.id, &artifact).await?,
             Event::Tested { points } => {
                 self.store.add_test_points(self.id, &points, &LookedBy::Run).await?;
                 return Ok(Some(points));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::run::bill::Bill;
+use crate::run::detail::Artifact;
 use crate::run::freezing::Moment;
 use crate::run::metric::{MetricKey, Point, Split};
 
@@ -19,6 +20,8 @@ pub enum Phase {
     Train { epoch: u32, epochs: u32 },
     /// Measuring after one epoch.
     Valid { epoch: u32, epochs: u32 },
+    /// Asking the best checkpoint about every validation image.
+    Predictions,
     /// The single measurement on the test split.
     Test,
 }
@@ -139,6 +142,8 @@ pub enum Event {
     },
     /// All epochs are done.
     Trained(TrainedFacts),
+    /// A file in the run's folder that is whole.
+    Written(Artifact),
     /// The test metrics of the best checkpoint.
     Tested {
         points: Vec<(MetricKey, Point)>,

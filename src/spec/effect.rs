@@ -6,7 +6,8 @@ use crate::spec::fingerprint::resolved;
 use crate::spec::schema::Spec;
 
 /// Keys that say where a run computes, what it is called and what is kept of it, and change no number that comes out.
-pub const WITHOUT_EFFECT: [&str; 6] = ["name", "device", "cache", "log_every", "checkpoint.keep", "sweep"];
+pub const WITHOUT_EFFECT: [&str; 7] =
+    ["name", "device", "cache", "log_every", "checkpoint.keep", "max_recorded_predictions", "sweep"];
 
 /// Whether a key, or one that it lies in, changes nothing that comes out.
 pub fn is_without_effect(key: &str) -> bool {

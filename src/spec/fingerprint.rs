@@ -52,7 +52,7 @@ pub fn of_inputs(spec: &Spec, data: &DataFacts, weights_hash: &str, device_class
 /// Hashes the parameters with what they referred to: the data's, weights' and device class' names.
 pub fn fingerprint(spec: &Spec, inputs: &[&str]) -> Fingerprint {
     let mut params = params(spec);
-    for key in ["device", "cache.enabled", "cache.budget"] {
+    for key in ["device", "cache.enabled", "cache.budget", "max_recorded_predictions"] {
         params.remove(key);
     }
     let run = hash(&params, inputs);

@@ -149,6 +149,11 @@ pub struct Spec {
     #[serde(default = "default_log_every")]
     #[garde(range(min = 1, max = 1_000_000))]
     pub log_every: u32,
+    /// Up to so many validation images, what the best epoch's network says of each is kept with the run, which is what a
+    /// sweep's points are compared by; 0 for never. Changes nothing else.
+    #[serde(default = "default_max_recorded_predictions", skip_serializing_if = "is_default_max_recorded_predictions")]
+    #[garde(range(max = 10_000_000))]
+    pub max_recorded_predictions: u32,
     /// What `xp sweep` tries of this spec; `xp run` runs the spec as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
@@ -357,6 +362,14 @@ fn rates_schema(_: &mut SchemaGenerator) -> Schema {
 
 fn default_log_every() -> u32 {
     10
+}
+
+fn default_max_recorded_predictions() -> u32 {
+    100_000
+}
+
+fn is_default_max_recorded_predictions(max: &u32) -> bool {
+    *max == default_max_recorded_predictions()
 }
 
 fn default_one() -> u32 {

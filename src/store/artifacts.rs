@@ -26,6 +26,12 @@ impl Store {
         .await?;
         Ok(())
     }
+
+    /// A run's files, by path.
+    pub async fn artifacts(&self, id: &RunId) -> Result<Vec<Artifact>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        select(&mut tx, id).await
+    }
 }
 
 /// Reads a run's artifacts by path.

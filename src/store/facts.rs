@@ -38,6 +38,12 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// What the data turned out to be; `None` before that is known.
+    pub async fn data_facts(&self, id: &RunId) -> Result<Option<DataFacts>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        data(&mut tx, id).await
+    }
+
     /// Records what the network turned out to be, in place of what was recorded before.
     pub async fn set_model_facts(&self, id: &RunId, facts: &ModelFacts) -> Result<(), StoreError> {
         sqlx::query(

@@ -211,7 +211,7 @@ fn middle(image: &RgbImage, height: u32, width: u32) -> RgbImage {
 }
 
 /// Softmax of several logits; of a single one the probabilities of the first and the second class.
-fn probabilities(loss: Loss, logits: &[f64]) -> Vec<f64> {
+pub(crate) fn probabilities(loss: Loss, logits: &[f64]) -> Vec<f64> {
     if let (Loss::BinaryCrossEntropy, &[logit]) = (loss, logits) {
         let second = 1.0 / (1.0 + (-logit).exp());
         return vec![1.0 - second, second];

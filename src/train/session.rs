@@ -30,6 +30,8 @@ use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
 use crate::train::plan::Plan;
+use crate::train::predictions::Measured;
+use crate::train::predictions_file;
 use crate::train::proof;
 use crate::train::rate_groups;
 use crate::train::schedule::StepSchedule;
@@ -90,6 +92,15 @@ struct Sources {
     valid: Arc<Source>,
 }
 
+/// A network at the end of an epoch.
+struct Trained<'a> {
+    plan: Cow<'a, Plan>,
+    trainee: Trainee,
+    epoch: u32,
+    /// The valid batches of the plan's cut, where they were made already.
+    valid: Option<Arc<Source>>,
+}
+
 /// Epochs that follow each other with the same layers frozen.
 struct Stretch<'a> {
     plan: &'a Plan,
@@ -121,10 +132,10 @@ impl Session<'_> {
         self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&plan, &splits);
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
-        let Completion::Done((plan, trained)) = self.all_steps(network.trainee, &splits, &history)? else {
+        let Completion::Done(trained) = self.all_steps(network.trainee, &splits, &history)? else {
             return Ok(Completion::Stopped);
         };
-        let as_it_ends = self.as_it_ends(&plan, trained.clone())?;
+        let as_it_ends = self.as_it_ends(&trained.plan, trained.trainee.clone())?;
         let tensors = network::named_tensors(&as_it_ends.0, &as_it_ends.1);
         self.prove(&before, self.moment(&as_it_ends, &tensors)?)?;
         self.events.send(Event::Trained(TrainedFacts {
@@ -132,7 +143,11 @@ impl Session<'_> {
             trained_hash: hash(&tensors.trained),
         }));
         drop((tensors, as_it_ends));
-        self.test((plan, trained), &splits, &history)
+        let best = self.best(trained, &history)?;
+        match self.record_predictions(&best, &splits)? {
+            Completion::Done(()) => self.test(&best, &splits),
+            Completion::Stopped => Ok(Completion::Stopped),
+        }
     }
 
     /// A network cut as in the last step, whose frozen layers no step trains.
@@ -216,15 +231,15 @@ impl Session<'_> {
         untrained: Trainee,
         splits: &Splits,
         history: &History,
-    ) -> Result<Completion<(Cow<'_, Plan>, Trainee)>, TrainError> {
+    ) -> Result<Completion<Trained<'_>>, TrainError> {
         let mut done = self.epochs_done();
         if done > 0 {
             checkpoint::verify(self.run_dir, done)?;
         }
         if done >= self.plan.spec.epochs || self.had_stopped_early(history) {
             let plan = self.plan.in_epoch(done);
-            let trained = self.at_epoch(&plan, done)?;
-            return Ok(Completion::Done((plan, trained)));
+            let trainee = self.at_epoch(&plan, done)?;
+            return Ok(Completion::Done(Trained { plan, trainee, epoch: done, valid: None }));
         }
         let starts = self.plan.spec.step_starts();
         let mut untrained = Some(untrained);
@@ -250,11 +265,12 @@ impl Session<'_> {
                 return Ok(Completion::Stopped);
             };
             let stretch = Stretch { plan: &plan, done, end, is_handed_over: before.is_some() };
-            let Completion::Done(trained) = self.fit(&stretch, trainee, &sources, history)? else {
+            let Completion::Done(trainee) = self.fit(&stretch, trainee, &sources, history)? else {
                 return Ok(Completion::Stopped);
             };
             if end >= self.plan.spec.epochs || self.stops_early(history) {
-                return Ok(Completion::Done((plan, trained)));
+                let epoch = self.last_epoch(history);
+                return Ok(Completion::Done(Trained { plan, trainee, epoch, valid: Some(sources.valid) }));
             }
             done = end;
         }
@@ -358,33 +374,87 @@ impl Session<'_> {
         }
     }
 
-    /// Measures the test split, once, with the checkpoint that the monitored metric says is best.
-    fn test(
+    /// The last epoch that is there.
+    fn last_epoch(&self, history: &History) -> u32 {
+        let values = history.values(self.plan.spec.checkpoint.monitor.key());
+        values.last().map_or(self.epochs_done(), |(epoch, _)| *epoch)
+    }
+
+    /// The checkpoint that the monitored metric says is best. Where every value is NaN, the last epoch is as good as any.
+    fn best<'p>(&'p self, last: Trained<'p>, history: &History) -> Result<Trained<'p>, TrainError> {
+        let monitor = self.plan.spec.checkpoint.monitor.key();
+        let epoch = history.best_epoch(monitor).unwrap_or_else(|| self.last_epoch(history));
+        let plan = self.plan.in_epoch(epoch);
+        Ok(match plan.network.freeze == last.plan.network.freeze {
+            true => {
+                let trainee = evaluate::load(last.trainee, self.run_dir, epoch)?;
+                Trained { plan, trainee, epoch, valid: last.valid }
+            }
+            false => Trained { trainee: self.at_epoch(&plan, epoch)?, plan, epoch, valid: None },
+        })
+    }
+
+    /// Writes what the best checkpoint says of every validation image, unless there are too many. A file that cannot be
+    /// written is no reason to lose a training.
+    fn record_predictions(&self, best: &Trained<'_>, splits: &Splits) -> Result<Completion<()>, TrainError> {
+        let images = of_split(splits, Split::Valid).expect("a plan has a valid split");
+        let batching = batches::of_split(&best.plan, Split::Valid, images.labels());
+        let (n_images, max) = (batching.n_members(), self.plan.spec.max_recorded_predictions);
+        if n_images > max {
+            let text = format!(
+                "what the network says of each of the {n_images} valid images is not kept: `max_recorded_predictions` is {max}"
+            );
+            if max > 0 {
+                self.events.send(Event::Warning(text));
+            }
+            return Ok(Completion::Done(()));
+        }
+        let source = match &best.valid {
+            Some(source) => Completion::Done(Arc::clone(source)),
+            None => self.valid_source(&best.plan, images, best.trainee.frame())?,
+        };
+        let Completion::Done(source) = source else { return Ok(Completion::Stopped) };
+        let measured = Measured { images, batching: &batching, source: &source };
+        let predictions = self.events.phase(Phase::Predictions, u64::from(n_images), || {
+            measured.predictions(&best.trainee, best.epoch, &self.stop, |n_done| self.events.progress(n_done))
+        })?;
+        let Completion::Done(predictions) = predictions else { return Ok(Completion::Stopped) };
+        self.events.send(match predictions_file::write(self.run_dir, &predictions) {
+            Ok(artifact) => Event::Written(artifact),
+            Err(error) => {
+                Event::Warning(format!("what the network says of each valid image is not kept: cannot write {error}"))
+            }
+        });
+        Ok(Completion::Done(()))
+    }
+
+    fn valid_source(
         &self,
-        (last_plan, trained): (Cow<'_, Plan>, Trainee),
-        splits: &Splits,
-        history: &History,
-    ) -> Result<Completion<()>, TrainError> {
+        plan: &Plan,
+        images: &Arc<Images>,
+        frame: &Frame,
+    ) -> Result<Completion<Arc<Source>>, TrainError> {
+        let source = self.reading(plan).source(Arc::clone(images), Split::Valid, frame)?;
+        Ok(match source {
+            Completion::Done(source) => Completion::Done(Arc::new(source)),
+            Completion::Stopped => Completion::Stopped,
+        })
+    }
+
+    /// Measures the test split, once.
+    fn test(&self, best: &Trained<'_>, splits: &Splits) -> Result<Completion<()>, TrainError> {
         let images = of_split(splits, Split::Test).filter(|_| self.measures_test);
         let Some(images) = images else { return Ok(Completion::Done(())) };
-        let monitor = self.plan.spec.checkpoint.monitor.key();
-        // Where every value is NaN, the last epoch is as good as any.
-        let last = || history.values(monitor).last().map_or(self.epochs_done(), |(epoch, _)| *epoch);
-        let epoch = history.best_epoch(monitor).unwrap_or_else(last);
-        let plan = self.plan.in_epoch(epoch);
-        let trainee = match plan.network.freeze == last_plan.network.freeze {
-            true => evaluate::load(trained, self.run_dir, epoch)?,
-            false => self.at_epoch(&plan, epoch)?,
-        };
-        let source = self.reading(&plan).source(Arc::clone(images), Split::Test, trainee.frame())?;
+        let Trained { plan, trainee, epoch, .. } = best;
+        let source = self.reading(plan).source(Arc::clone(images), Split::Test, trainee.frame())?;
         let Completion::Done(test) = source else { return Ok(Completion::Stopped) };
         let n_images = test.len() as u64;
         let measured = self.events.phase(Phase::Test, n_images, || {
-            evaluate::measure(&trainee, &test, &self.stop, |n_done| self.events.progress(n_done))
+            evaluate::measure(trainee, &test, &self.stop, |n_done| self.events.progress(n_done))
         })?;
         let Completion::Done(measured) = measured else { return Ok(Completion::Stopped) };
-        let step = u64::from(epoch) * steps_per_epoch(self.plan, splits);
-        self.events.send(Event::Tested { points: measured.points(Split::Test, epoch, step) });
+        let step = u64::from(*epoch) * steps_per_epoch(self.plan, splits);
+        self.events.send(Event::Tested { points: measured.points(Split::Test, *epoch, step) });
         Ok(Completion::Done(()))
     }
 }

@@ -25,6 +25,7 @@ mod notebook;
 mod old_home;
 mod plan;
 mod predict;
+mod predictions;
 mod readme;
 mod rerun;
 mod resume;

@@ -66,6 +66,7 @@ fn a_grid_is_planned_run_ranked_and_not_done_twice() {
     let of_chosen: BTreeSet<String> =
         chosen["runs"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect();
     assert_eq!(names(&Value::from(tested)), of_chosen);
+    images_and_seeds_are_what_is_tested(&place);
     // Its runs are runs as any others.
     let listed = place.json(&["list", "--tag", "rates", "--json"]);
     assert_eq!(listed["runs"].as_array().unwrap().len(), 4);
@@ -91,6 +92,37 @@ fn a_grid_is_planned_run_ranked_and_not_done_twice() {
     let reused = trials(&shown).iter().filter(|trial| trial["reused"] == true).count();
     assert_eq!((reused, place.json(&["list", "--json"])["runs"].as_array().unwrap().len()), (2, 6), "{shown:#}");
     assert_eq!(place.json(&["sweep", "list", "--json"])["sweeps"].as_array().unwrap().len(), 2);
+}
+
+/// The valid images were recorded by every run; without one of the records the seeds are left.
+fn images_and_seeds_are_what_is_tested(place: &Place) {
+    let ranking = &shown(place)["ranking"];
+    let test = &ranking["test"];
+    assert_eq!((&test["kind"], &test["n_images"], &test["n_seeds"]), (&"bootstrap".into(), &8.into(), &2.into()));
+    assert_eq!(ranking["chosen"]["runs"].as_array().unwrap().len(), 2);
+    let row = &ranking["rows"][1];
+    assert!(row["interval"][0].as_f64() <= row["behind"].as_f64(), "{row:#}");
+    assert!(row["interval"][1].as_f64() >= row["behind"].as_f64(), "{row:#}");
+    assert_eq!((&row["replicates"][0]["n_train"], &row["replicates"][0]["n_valid"]), (&12.into(), &8.into()));
+    let text = place.xp(&["sweep", "show", "rates"]).stdout;
+    assert!(text.contains("(bootstrap over 8 validation images × 2 seeds, one split,"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let run = trials(&shown(place))[0]["run"].as_str().unwrap().to_owned();
+    let path = place.path(".xp/runs").join(run).join("predictions-valid.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    let mut changed = bytes.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for damage in [Some(&changed[..]), Some(&bytes[..9]), None] {
+        match damage {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let ranking = &shown(place)["ranking"];
+        assert_eq!(ranking["test"]["kind"], "paired_t");
+        let verdict = ranking["verdict"].as_str().unwrap();
+        assert!(verdict.contains("seeds alone, one split, since not every run has a record"), "{verdict}");
+    }
+    fs::write(&path, bytes).unwrap();
 }
 
 #[test]

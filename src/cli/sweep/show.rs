@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::sweep::progress::{point_of, trial_text};
-use crate::cli::sweep::replicates::replicate;
+use crate::cli::sweep::replicates::replicates;
 use crate::cli::sweep::{ShowArgs, find, section_of};
 use crate::report::ranking::{self, Looks, Ranking, rank};
 use crate::run::id::RunId;
@@ -72,6 +72,7 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
     let looks = context.wait(store.looks_of_runs(&ids))?;
     let untrue = context.wait(untrue(&store, &trials))?;
+    let mut replicates = replicates(context, &store, &trials, metric, &runs)?;
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
         let run = runs.iter().find(|run| Some(&run.id) == trial.record.run.as_ref())?;
@@ -83,7 +84,7 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
         ranking::Point {
             label,
             values: Value::Object(values),
-            replicates: trials.iter().map(|trial| replicate(trial, metric, &runs)).collect(),
+            replicates: replicates.drain(..trials.len()).collect(),
             note: if trials.iter().any(|trial| untrue.contains(&trial.record.key)) {
                 "its record says otherwise".to_owned()
             } else {

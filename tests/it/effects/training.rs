@@ -44,6 +44,7 @@ pub const CASES: &[Case] = &[
         ],
         shows: features_are_kept_as_asked,
     },
+    Case { keys: &["max_recorded_predictions"], shows: predictions_are_recorded_up_to_so_many_images },
     Case { keys: &["log_every"], shows: points_of_steps_come_every_so_many },
 ];
 
@@ -233,6 +234,19 @@ fn nan_stops_or_does_not() {
     let losses = went_on.metric("train.loss");
     assert!(losses.len() == 12 && losses[11].is_nan(), "{losses:?}");
     assert_eq!(colours().refused(&[&bursts[..], &["on_nan=stop"]].concat()), refused);
+}
+
+/// The lab has six valid images.
+fn predictions_are_recorded_up_to_so_many_images() {
+    let n_written = |sets: &[&str]| {
+        let outcome = run(sets);
+        let is_record = |event: &&Event| matches!(event, Event::Written(artifact) if artifact.kind == "predictions");
+        (outcome.events.iter().filter(is_record).count(), outcome.warnings().contains("each of the 6 valid images"))
+    };
+    assert_eq!(n_written(&[]), (1, false));
+    assert_eq!(n_written(&["max_recorded_predictions=6"]), (1, false));
+    assert_eq!(n_written(&["max_recorded_predictions=5"]), (0, true));
+    assert_eq!(n_written(&["max_recorded_predictions=0"]), (0, false));
 }
 
 fn points_of_steps_come_every_so_many() {

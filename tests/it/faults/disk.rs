@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use xp::run::event::Event;
+use xp::store::runs::Ending;
+
 use crate::faults::mounts::{Mounted, with_mounts};
-use crate::faults::{Going, goes_on_to_the_same_bytes, n_committed, state, until};
+use crate::faults::{Going, InLibrary, goes_on_to_the_same_bytes, n_committed, state, until};
 use crate::support::{Place, Printed};
 
 const PAGE: [u8; 4096] = [0; 4096];
@@ -137,4 +140,22 @@ fn at_the_very_first_start() {
             assert_eq!(place.json(&["list", "--json"])["runs"].as_array().unwrap().len(), 1);
         }
     });
+}
+
+/// What can be measured again is no reason to lose a training.
+#[test]
+fn where_the_record_of_valid_images_cannot_be_written_the_run_finishes() {
+    let place = Place::new();
+    let runs_dir = place.path(".xp/runs");
+    let ending = InLibrary::new(&place).run("blocked", |event, _| {
+        if let Event::Data(_) = event {
+            let run_dir = fs::read_dir(&runs_dir).unwrap().next().unwrap().unwrap().path();
+            fs::create_dir(run_dir.join("predictions-valid.safetensors.partial")).unwrap();
+        }
+    });
+    assert_eq!(ending.unwrap(), Ending::Finished);
+    let shown = place.json(&["show", "blocked", "--json"]);
+    assert!(shown["warnings"].to_string().contains("is not kept: cannot write"), "{}", shown["warnings"]);
+    assert!(shown["artifacts"].as_array().unwrap().iter().all(|artifact| artifact["kind"] != "predictions"));
+    assert!(shown["metrics"]["test.loss"]["last"].is_number());
 }

@@ -57,6 +57,19 @@ fn while_the_best_checkpoint_is_tested() {
 }
 
 #[test]
+fn while_the_best_checkpoint_is_asked_about_every_valid_image() {
+    let place = stops_in("asked", Split::Valid, "none", |phase| *phase == Phase::Predictions);
+    let has_record = || {
+        let artifacts = place.json(&["show", "asked", "--json"])["artifacts"].clone();
+        artifacts.as_array().unwrap().iter().any(|artifact| artifact["kind"] == "predictions")
+    };
+    assert!(!has_record());
+    let printed = place.xp(&["resume", "asked"]);
+    assert_eq!(printed.code, 0, "{}", printed.stderr);
+    assert!(has_record() && !printed.stdout.contains("epoch 2/2"), "{}", printed.stdout);
+}
+
+#[test]
 fn a_second_one_ends_the_process_at_once() {
     let place = Place::new();
     let mut going = Going::start(place.command(&["run", "spec.yaml", "--name", "twice", "--set", "epochs=100000"]));

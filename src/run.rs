@@ -12,6 +12,7 @@ pub mod metric;
 pub mod panic;
 pub mod repeat;
 pub mod stop;
+pub mod stretch;
 pub mod summary;
 pub mod sweep;
 pub mod system;

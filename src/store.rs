@@ -21,6 +21,7 @@ pub mod runs;
 #[cfg(test)]
 mod sample;
 pub mod sqlite;
+mod stretches;
 pub mod sweeps;
 mod system;
 

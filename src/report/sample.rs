@@ -10,6 +10,7 @@ use crate::run::detail::{
 use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, SplitFacts, TrainedFacts};
 use crate::run::id::RunId;
 use crate::run::metric::{Direction, Point, SeriesSummary, Split};
+use crate::run::stretch::Stretch;
 use crate::run::summary::{RunSummary, ShownState, State};
 use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES};
 
@@ -76,6 +77,7 @@ pub(crate) fn detail() -> RunDetail {
             StateChange { at_ms: CREATED_AT_MS, state: State::Running },
             StateChange { at_ms: CREATED_AT_MS + 92_400, state: State::Finished },
         ],
+        stretches: vec![Stretch::whole(4, json!({ "cosine": { "warmup_epochs": 0 } }))],
         data: Some(data()),
         model: Some(model()),
         trained: Some(TrainedFacts { frozen_hash: model().frozen_hash, trained_hash: "123456789abcdef0".to_owned() }),

@@ -315,7 +315,7 @@ mod tests {
             let error = Store::open(&folder.path().join("xp.db")).await.unwrap_err();
             let StoreError::NewerDatabase { found, known, .. } = error else { panic!("{error}") };
             assert_eq!(found, 99990101000000);
-            assert_eq!(known, 20261126120000);
+            assert_eq!(known, 20261128130000);
         });
     }
 

@@ -9,7 +9,7 @@ use crate::run::id::RunId;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
 use crate::store::runs::state_from_text;
-use crate::store::{StoreError, artifacts, checkpoints, facts, system};
+use crate::store::{StoreError, artifacts, checkpoints, facts, stretches, system};
 
 impl Store {
     /// Reads a run with everything but its points.
@@ -31,6 +31,7 @@ impl Store {
             resolved_json,
             environment: environment(&mut tx, id).await?,
             events: events(&mut tx, id).await?,
+            stretches: stretches::select(&mut tx, id).await?,
             data: facts::data(&mut tx, id).await?,
             model: facts::model(&mut tx, id).await?,
             trained: facts::trained(&mut tx, id).await?,
@@ -124,6 +125,7 @@ mod tests {
             assert_eq!(told.spec_yaml, run.spec_yaml);
             assert_eq!(told.resolved_json, run.resolved_json);
             assert_eq!(told.environment, run.environment);
+            assert_eq!(told.stretches, run.stretches);
             assert_eq!(told.data, Some(data));
             assert_eq!(told.model, Some(model));
             assert_eq!(told.skipped, skipped);

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::run::id::RunId;
+use crate::run::stretch::Stretch;
 use crate::run::summary::State;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::runs::{insert_event, require_a_row};
-use crate::store::{metrics, params};
+use crate::store::{metrics, params, stretches};
 
 /// Who goes on with a run, and with what.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Resumption {
     /// The complete spec, which may ask for more epochs than before.
     pub resolved_json: String,
     pub params: BTreeMap<String, Value>,
+    /// What the epochs were trained under, and those to come are.
+    pub stretches: Vec<Stretch>,
     /// Points of single steps after this epoch belong to epochs that will be trained again.
     pub last_epoch: u32,
 }
@@ -65,6 +68,7 @@ impl Store {
             sqlx::query(delete).bind(id).execute(&mut *tx).await?;
         }
         params::insert(&mut tx, &resumption.id, &resumption.params).await?;
+        stretches::replace(&mut tx, &resumption.id, &resumption.stretches).await?;
         metrics::supersede_steps(&mut tx, &resumption.id, resumption.last_epoch).await?;
         Ok(tx.commit().await?)
     }

@@ -6,11 +6,13 @@ use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
 
 use crate::run::id::RunId;
+use crate::run::stretch::Stretch;
 use crate::run::summary::{RunError, State};
 use crate::run::sweep::TrialKey;
+use crate::spec::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
 use crate::store::StoreError;
 use crate::store::connect::Store;
-use crate::store::{params, sweeps};
+use crate::store::{params, stretches, sweeps};
 
 /// Where a run's name comes from, which decides what a collision means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct NewRun {
     pub params: BTreeMap<String, Value>,
     pub tags: Vec<String>,
     pub environment: BTreeMap<String, String>,
+    /// What its epochs are to be trained under.
+    pub stretches: Vec<Stretch>,
     /// The trial of a sweep that it is.
     pub trial: Option<TrialKey>,
 }
@@ -74,6 +78,7 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
+        stretches::replace(&mut tx, &run.id, &run.stretches).await?;
         if let Some(trial) = &run.trial {
             sweeps::set_run(&mut tx, trial, &run.id, false).await?;
         }
@@ -82,11 +87,13 @@ impl Store {
     }
 
     /// Records what the run is the same as: in everything, and in everything but the seed.
-    pub async fn set_fingerprint(&self, id: &RunId, fingerprint: &str, group: &str) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE runs SET fingerprint = $2, run_group = $3 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(fingerprint)
-            .bind(group);
+    pub async fn set_fingerprint(&self, id: &RunId, fingerprint: &Fingerprint) -> Result<(), StoreError> {
+        let update =
+            sqlx::query("UPDATE runs SET fingerprint = $2, run_group = $3, fingerprint_version = $4 WHERE id = $1")
+                .bind(id.as_str())
+                .bind(&fingerprint.run)
+                .bind(&fingerprint.group)
+                .bind(FINGERPRINT_VERSION);
         let done = update.execute(&self.pool).await?;
         require_a_row(id, done.rows_affected())
     }
@@ -250,7 +257,7 @@ mod tests {
             let missing = id("none");
             let errors = [
                 store.heartbeat(&missing, 1).await,
-                store.set_fingerprint(&missing, "a", "b").await,
+                store.set_fingerprint(&missing, &sample::fingerprint("a")).await,
                 store.finish_run(&missing, &Ending::Finished, 1).await,
             ];
             for result in errors {

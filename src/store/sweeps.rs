@@ -278,7 +278,7 @@ mod tests {
             let expected = TrialRecord { until_epoch: 9, run: Some(id("A")), ..trial(&sweep, 0, u64::MAX) };
             assert_eq!(store.trials(&sweep.id).await.unwrap()[1], expected);
             let other = trial(&sweep, 0, 7).key;
-            store.set_fingerprint(&id("A"), "print", "group").await.unwrap();
+            store.set_fingerprint(&id("A"), &sample::fingerprint("print")).await.unwrap();
             assert_eq!(store.finished_with_fingerprint("print").await.unwrap(), []);
             store.finish_run(&id("A"), &Ending::Finished, 9).await.unwrap();
             assert_eq!(store.finished_with_fingerprint("print").await.unwrap(), [id("A")]);

@@ -49,6 +49,7 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
         expected: Default::default(),
         resume: None,
         until_epoch: None,
+        stretches: Vec::new(),
     };
     assert_eq!(session.train().unwrap(), Completion::Done(()));
     drop(session);

@@ -10,6 +10,7 @@ use crate::cli::failure::Failure;
 use crate::cli::resume::go_on;
 use crate::cli::run::{prepared, report};
 use crate::cli::sweep::{TrialArgs, find, loaded};
+use crate::launch::going_on::Wanted;
 use crate::launch::{self, Launch};
 use crate::run::stop::StopFlag;
 use crate::run::sweep::TrialRecord;
@@ -32,7 +33,8 @@ pub(super) fn trial(args: &TrialArgs, context: &Context) -> Result<(), Failure> 
     let (started, ending) = match &trial.run {
         Some(id) => {
             let run = context.wait(store.run_detail(id, &context.observer()))?;
-            go_on(context, &run, &loaded_spec(&run, &device)?, (None, true), |launch| {
+            let wanted = Wanted { recorded: &run, epochs: None, restarts_schedule: false };
+            go_on(context, &wanted, &loaded_spec(&run, &device)?, (None, true), |launch| {
                 stop_with_driver(&launch.stop);
                 Launch { until_epoch, ..launch }
             })?
@@ -77,7 +79,7 @@ fn reused(context: &Context, store: &Store, launch: &Launch<'_>, trial: &TrialRe
     let events = Events::new(sender);
     let found = identity::inputs(launch.plan, &launch.device, launch.resources, &events, &launch.stop)?;
     let Completion::Done((data, weights_hash)) = found else { return Ok(false) };
-    let print = fingerprint::of_inputs(&launch.plan.spec, &data, &weights_hash, launch.device.class);
+    let print = fingerprint::of_inputs(&launch.plan.spec, &[], &data, &weights_hash, launch.device.class);
     let same = context.wait(store.finished_with_fingerprint(&print.run))?;
     let Some(run) = same.first() else { return Ok(false) };
     context.wait(store.reuse_run(&trial.key, run))?;

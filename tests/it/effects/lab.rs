@@ -156,6 +156,7 @@ impl Lab {
             expected: Default::default(),
             resume: None,
             until_epoch: None,
+            stretches: Vec::new(),
         };
         session.train().map_err(|error| error.to_string())?;
         drop(session);

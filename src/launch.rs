@@ -28,6 +28,7 @@ use crate::launch::record::Recorder;
 use crate::report::curve::{self, RunSeries};
 use crate::report::plot;
 use crate::run::detail::{Artifact, RecordingCosts, RunDetail};
+use crate::run::engine;
 use crate::run::event::Event;
 use crate::run::id::{RunId, made_up_name};
 use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
@@ -188,6 +189,7 @@ pub fn resume(
         resolved_json: format!("{:#}\n", fingerprint::resolved(spec)),
         params: params(spec, &going_on.stretches),
         stretches: going_on.stretches.clone(),
+        engine: engine::after_going_on(run.summary.engine.as_deref(), &run.summary.params),
         last_epoch: going_on.point.epoch,
     };
     let started = Started { id: id.clone(), name: run.summary.name.clone(), run_dir };

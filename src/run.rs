@@ -5,6 +5,7 @@
 pub mod bill;
 pub mod detail;
 pub mod draw;
+pub mod engine;
 pub mod event;
 pub mod freezing;
 pub mod id;

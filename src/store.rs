@@ -11,6 +11,7 @@ pub mod detail;
 pub mod facts;
 pub mod fault;
 pub mod find;
+mod fingerprints;
 pub mod freezing;
 pub mod list;
 pub mod lock;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::run::detail::{
     Artifact, CheckpointRecord, RecordingCosts, RunDetail, RunWarning, StateChange, SystemSeries,
 };
+use crate::run::engine::ENGINE_VERSION;
 use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, SplitFacts, TrainedFacts};
 use crate::run::id::RunId;
 use crate::run::metric::{Direction, Point, SeriesSummary, Split};
@@ -31,6 +32,7 @@ pub(crate) fn summary(name: &str, id_end: &str) -> RunSummary {
         fingerprint: Some("f0f1f2f3f4f5f6f7".to_owned()),
         group: None,
         error: None,
+        engine: Some(ENGINE_VERSION.to_string()),
         params: params(&[("optimizer.adam.learning_rate", json!(1e-3)), ("seed", json!(42))]),
         metrics: BTreeMap::from([("valid.accuracy".to_owned(), accuracies), ("valid.loss".to_owned(), losses)]),
         tags: vec!["first".to_owned()],

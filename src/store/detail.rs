@@ -45,7 +45,10 @@ impl Store {
     }
 }
 
-async fn environment(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<BTreeMap<String, String>, StoreError> {
+pub(crate) async fn environment(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+) -> Result<BTreeMap<String, String>, StoreError> {
     let rows: Vec<(String, String)> = sqlx::query_as("SELECT name, value FROM run_environment WHERE run_id = $1")
         .bind(id.as_str())
         .fetch_all(&mut **tx)
@@ -53,7 +56,7 @@ async fn environment(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<BTr
     Ok(rows.into_iter().collect())
 }
 
-async fn events(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<StateChange>, StoreError> {
+pub(crate) async fn events(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<StateChange>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as("SELECT at_ms, state FROM run_events WHERE run_id = $1 ORDER BY id")
         .bind(id.as_str())
         .fetch_all(&mut **tx)

@@ -9,7 +9,6 @@ use crate::run::id::RunId;
 use crate::run::stretch::Stretch;
 use crate::run::summary::{RunError, State};
 use crate::run::sweep::TrialKey;
-use crate::spec::fingerprint::{FINGERPRINT_VERSION, Fingerprint};
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::{params, stretches, sweeps};
@@ -84,18 +83,6 @@ impl Store {
         }
         tx.commit().await?;
         Ok(name)
-    }
-
-    /// Records what the run is the same as: in everything, and in everything but the seed.
-    pub async fn set_fingerprint(&self, id: &RunId, fingerprint: &Fingerprint) -> Result<(), StoreError> {
-        let update =
-            sqlx::query("UPDATE runs SET fingerprint = $2, run_group = $3, fingerprint_version = $4 WHERE id = $1")
-                .bind(id.as_str())
-                .bind(&fingerprint.run)
-                .bind(&fingerprint.group)
-                .bind(FINGERPRINT_VERSION);
-        let done = update.execute(&self.pool).await?;
-        require_a_row(id, done.rows_affected())
     }
 
     /// Records a sign of life, which may be lost to a power cut: the run would be, too.

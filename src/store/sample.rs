@@ -73,6 +73,7 @@ pub(crate) fn resumption(id_text: &str, at_ms: i64) -> Resumption {
             Stretch::whole(10, json!("constant")),
             Stretch { after_epoch: 3, is_past_early_stop: true, ..Stretch::whole(20, json!("constant")) },
         ],
+        engine: Some("1, 2".to_owned()),
         last_epoch: 3,
     }
 }

@@ -146,17 +146,6 @@ impl Store {
             .await?;
         Ok(())
     }
-
-    /// Finished runs with this fingerprint, the newest first.
-    pub async fn finished_with_fingerprint(&self, fingerprint: &str) -> Result<Vec<RunId>, StoreError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM runs WHERE fingerprint = $1 AND state = 'finished' ORDER BY created_at_ms DESC",
-        )
-        .bind(fingerprint)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(ids.into_iter().map(RunId::from_stored).collect())
-    }
 }
 
 /// Records which run a trial is, within the transaction that makes the run.

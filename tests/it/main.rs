@@ -30,6 +30,7 @@ mod rerun;
 mod resume;
 mod schema;
 mod sources;
+mod stretches;
 mod support;
 mod sweep;
 mod training;

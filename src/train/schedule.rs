@@ -119,6 +119,7 @@ impl LrScheduler for StepSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::metric::{Measure, MetricKey, Split};
 
     /// Keras 3's schedules: tests/fixtures/make_schedule_golden.py.
     #[test]
@@ -175,6 +176,28 @@ mod tests {
                 assert!((rate_at_epoch(&schedule, 0.5, stretch, epoch) - first).abs() < 1e-12, "{text}, epoch {epoch}");
             }
         }
+    }
+
+    /// What was measured before it started over has no part in it.
+    #[test]
+    fn a_plateau_that_starts_over_begins_with_the_whole_rate() {
+        let text = r#"{"plateau":{"patience":1,"factor":0.5,"monitor":"valid.loss"}}"#;
+        let schedule: Schedule = serde_json::from_str(text).unwrap();
+        let history = History::default();
+        let key = MetricKey::new(Split::Valid, Measure::Loss);
+        (1..=6).for_each(|epoch| history.push(key, epoch, 1.0));
+        let rates = |stretches: Vec<Stretch>| {
+            let course = Course { schedule: schedule.clone(), stretches, steps_per_epoch: 1, history: history.clone() };
+            let mut schedule = StepSchedule::new(course, 0.5, 0);
+            (0..6).map(|_| LrScheduler::step(&mut schedule)).collect::<Vec<f64>>()
+        };
+        let whole = |epochs| Stretch::whole(epochs, schedule.value());
+        assert_eq!(rates(vec![whole(6)]), [0.5, 0.5, 0.25, 0.125, 0.0625, 0.03125]);
+        let restarted = vec![whole(3), Stretch { after_epoch: 3, schedule_after: 3, ..whole(6) }];
+        assert_eq!(rates(restarted), [0.5, 0.5, 0.25, 0.5, 0.5, 0.25]);
+        // Where it does not start over, it does not matter how many epochs were asked for.
+        let extended = vec![whole(3), Stretch { after_epoch: 3, ..whole(6) }];
+        assert_eq!(rates(extended), rates(vec![whole(6)]));
     }
 
     #[test]

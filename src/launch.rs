@@ -2,7 +2,7 @@
 
 mod commit;
 pub mod environment;
-mod going_on;
+pub mod going_on;
 pub mod keep;
 pub mod panics;
 pub mod record;
@@ -10,33 +10,38 @@ mod split_file;
 mod system;
 mod whole;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::data::feature_cache::FeatureCache;
 use crate::launch::commit::now_ms;
-use crate::launch::going_on::GoingOn;
+use crate::launch::going_on::{GoingOn, Refusal, Wanted, recorded_stretches, refusal_under_lock};
 use crate::launch::keep::Committed;
 use crate::launch::panics::Quiet;
 use crate::launch::record::Recorder;
 use crate::report::curve::{self, RunSeries};
 use crate::report::plot;
 use crate::run::detail::{Artifact, RecordingCosts, RunDetail};
+use crate::run::engine;
 use crate::run::event::Event;
 use crate::run::id::{RunId, made_up_name};
 use crate::run::metric::{Measure, MetricKey, Point, Resolution, Split};
 use crate::run::panic;
 use crate::run::stop::StopFlag;
+use crate::run::stretch::{self, STRETCHES, Stretch};
 use crate::run::summary::RunError;
 use crate::run::sweep::TrialKey;
 use crate::settings::{Home, Resources, host};
 use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
 use crate::spec::schema::source::ImageSource;
+use crate::spec::stretches;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
@@ -103,6 +108,11 @@ pub trait Watcher {
 pub enum LaunchError {
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    CannotGoOn(#[from] Refusal),
+    /// Found out before anything was recorded: the run is as it was.
+    #[error("go on with the run {run}: {}", error.message)]
+    Refused { run: String, error: RunError },
     #[error("record the run {run}: {source}")]
     Recording { run: String, source: StoreError },
     #[error("write {}: {source}", path.display())]
@@ -129,36 +139,80 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
         }
     };
     let started = Started { id, name, run_dir };
-    let expected = launch.rerun_of.map(Inputs::of).unwrap_or_default();
-    conduct(&Conduct { launch, runtime, store, started, _lock: lock }, expected, None, Vec::new(), watcher)
+    let course = Course {
+        expected: launch.rerun_of.map(Inputs::of).unwrap_or_default(),
+        stretches: stretches_of_new(launch),
+        resume: None,
+        committed: Vec::new(),
+        resumption: None,
+        warnings: launch.warnings.clone(),
+    };
+    conduct(&Conduct { launch, runtime, store, started, _lock: lock }, course, watcher)
+}
+
+/// One stretch, as the spec says, or those that make the repeated run what it is.
+fn stretches_of_new(launch: &Launch<'_>) -> Vec<Stretch> {
+    let spec = &launch.plan.spec;
+    match launch.rerun_of.map(recorded_stretches) {
+        Some(recorded) if !recorded.is_empty() => stretches::effective(spec, &recorded),
+        _ => vec![Stretch::whole(spec.epochs, spec.schedule.value())],
+    }
 }
 
 /// Goes on with a run from its last committed epoch; the lock keeps a second process out.
-pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Result<(Started, Ending), LaunchError> {
+///
+/// Nothing of the record changes before the images, the weights and the checkpoint are known to be the run's.
+pub fn resume(
+    launch: &Launch<'_>,
+    wanted: &Wanted<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<(Started, Ending), LaunchError> {
     let runtime = runtime()?;
+    let (id, name) = (&wanted.recorded.summary.id, &wanted.recorded.summary.name);
     let run_dir = launch.home.run_dir(id);
-    let lock = RunLock::take(&run_dir)?;
+    let lock = RunLock::take(&run_dir).map_err(|error| match error {
+        StoreError::LockHeld { .. } => Refusal::Running { name: name.clone() }.into(),
+        error => LaunchError::from(error),
+    })?;
     let store = runtime.block_on(Store::open(&launch.home.database()))?;
-    let observer = Observer { runs_dir: &launch.home.runs_dir(), this_host: &host(), now_ms: now_ms() };
+    let (spec, this_host) = (&launch.plan.spec, host());
+    let observer = Observer { runs_dir: &launch.home.runs_dir(), this_host: &this_host, now_ms: now_ms() };
+    // Another process may have had the run since it was looked at.
     let run = runtime.block_on(store.run_detail(id, &observer))?;
-    let history = runtime.block_on(history(&store, id, &launch.plan.spec))?;
-    let going_on = GoingOn::from_record(&run, history);
+    refusal_under_lock(&run, &this_host, spec, wanted)?;
+    let history = runtime.block_on(history(&store, id, spec))?;
+    let going_on = GoingOn::from_record(&run, history, spec, wanted.restarts_schedule);
     going_on.sweep(&run_dir);
-    let spec = &launch.plan.spec;
     let resumption = Resumption {
         id: id.clone(),
-        host: host(),
+        host: this_host,
         pid: std::process::id(),
         at_ms: now_ms(),
         resolved_json: format!("{:#}\n", fingerprint::resolved(spec)),
-        params: fingerprint::params(spec),
+        params: params(spec, &going_on.stretches),
+        stretches: going_on.stretches.clone(),
+        engine: engine::after_going_on(run.summary.engine.as_deref(), &run.summary.params),
         last_epoch: going_on.point.epoch,
     };
-    write(&run_dir.join("resolved.json"), resumption.resolved_json.as_bytes())?;
-    runtime.block_on(store.resume_run(&resumption))?;
     let started = Started { id: id.clone(), name: run.summary.name.clone(), run_dir };
     let conduct_of = Conduct { launch, runtime, store, started, _lock: lock };
-    conduct(&conduct_of, Inputs::of(&run), Some(going_on.point), going_on.committed, watcher)
+    let course = Course {
+        expected: Inputs::of(&run),
+        stretches: going_on.stretches,
+        resume: Some(going_on.point),
+        committed: going_on.committed,
+        resumption: Some(resumption),
+        warnings: launch.warnings.iter().cloned().chain(going_on.warnings).collect(),
+    };
+    conduct(&conduct_of, course, watcher)
+}
+
+/// A run's parameters; where its stretches make another training of it they are one.
+fn params(spec: &Spec, stretches: &[Stretch]) -> BTreeMap<String, Value> {
+    let mut params = fingerprint::params(spec);
+    let text = stretch::text(&stretches::effective(spec, stretches));
+    params.extend(text.map(|text| (STRETCHES.to_owned(), Value::from(text))));
+    params
 }
 
 /// The committed epochs' values of the metrics that decide what comes next.
@@ -175,7 +229,7 @@ fn runtime() -> Result<Runtime, LaunchError> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(LaunchError::Runtime)
 }
 
-/// A run whose row says running and whose lock is held.
+/// A run whose lock is held.
 struct Conduct<'a> {
     launch: &'a Launch<'a>,
     runtime: Runtime,
@@ -184,15 +238,21 @@ struct Conduct<'a> {
     _lock: RunLock,
 }
 
-/// Trains, records and ends a run.
-fn conduct(
-    conduct: &Conduct<'_>,
+/// What a run is trained on and under, and what there is of it.
+struct Course {
     expected: Inputs,
+    stretches: Vec<Stretch>,
     resume: Option<ResumePoint>,
     committed: Vec<Committed>,
-    watcher: &mut dyn Watcher,
-) -> Result<(Started, Ending), LaunchError> {
+    /// How it is recorded that the run goes on; a new run is recorded already.
+    resumption: Option<Resumption>,
+    warnings: Vec<String>,
+}
+
+/// Trains, records and ends a run.
+fn conduct(conduct: &Conduct<'_>, course: Course, watcher: &mut dyn Watcher) -> Result<(Started, Ending), LaunchError> {
     let Conduct { launch, runtime, store, started, .. } = conduct;
+    let Course { expected, stretches, resume, committed, resumption, warnings } = course;
     let _quiet = Quiet::begin();
     watcher.started(started);
     let span = tracing::info_span!("run", id = %started.id, name = %started.name);
@@ -200,10 +260,18 @@ fn conduct(
     let events = Events::new(sender);
     let waits = events.waits();
     let (recorded, ending) = span.in_scope(|| {
-        let trainer = spawn(launch, &started.run_dir, expected, resume, events, span.clone());
-        let (spec, device_class, stop) = (&launch.plan.spec, launch.device.class, &launch.stop);
-        let recorder =
-            Recorder { store, run: started, spec, device_class, stop, committed, warnings: &launch.warnings };
+        let trainer = spawn(launch, &started.run_dir, (expected, resume, stretches.clone()), events, span.clone());
+        let recorder = Recorder {
+            store,
+            run: started,
+            spec: &launch.plan.spec,
+            device_class: launch.device.class,
+            stop: &launch.stop,
+            stretches: &stretches,
+            committed,
+            resumption: resumption.as_ref(),
+            warnings: &warnings,
+        };
         let recorded = runtime.block_on(recorder.record(&receiver, watcher));
         drop(receiver);
         (recorded, ending(trainer))
@@ -212,7 +280,15 @@ fn conduct(
     // Before anything else is written: they may be what fills the disk.
     remove_partial_checkpoints(&started.run_dir);
     let recording = |source| LaunchError::Recording { run: started.name.clone(), source };
-    let n_system_dropped = match recorded {
+    if !recorded.is_accepted {
+        runtime.block_on(store.clone().close());
+        recorded.outcome.map_err(recording)?;
+        return match ending {
+            Ending::Failed(error) => Err(LaunchError::Refused { run: started.name.clone(), error }),
+            ending => Ok((started.clone(), ending)),
+        };
+    }
+    let n_system_dropped = match recorded.outcome {
         Ok(n_system_dropped) => n_system_dropped,
         Err(error) => {
             // The store failed once, but the ending is worth another try: without it the run shows as crashed.
@@ -262,6 +338,7 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
         }
     }
     environment.insert(environment::SPEC_PATH.to_owned(), spec_path.display().to_string());
+    let stretches = stretches_of_new(launch);
     let run = NewRun {
         id: id.clone(),
         name,
@@ -271,9 +348,10 @@ async fn create(launch: &Launch<'_>, id: &RunId, run_dir: &Path) -> Result<(Stor
         created_at_ms: now_ms(),
         spec_yaml: launch.spec_yaml.to_owned(),
         resolved_json,
-        params: fingerprint::params(spec),
+        params: params(spec, &stretches),
         tags: launch.tags.clone(),
         environment,
+        stretches,
         trial: launch.trial.clone(),
     };
     let name = store.create_run(&run).await?;
@@ -289,8 +367,7 @@ type Trainer = JoinHandle<Result<Completion<()>, RunError>>;
 fn spawn(
     launch: &Launch<'_>,
     run_dir: &Path,
-    expected: Inputs,
-    resume: Option<ResumePoint>,
+    (expected, resume, stretches): (Inputs, Option<ResumePoint>, Vec<Stretch>),
     events: Events,
     span: tracing::Span,
 ) -> Trainer {
@@ -312,6 +389,7 @@ fn spawn(
             resume,
             until_epoch,
             measures_test,
+            stretches,
         };
         match catch_unwind(AssertUnwindSafe(|| session.train())) {
             Ok(result) => result.map_err(|error| run_error(&error)),

@@ -5,6 +5,7 @@
 pub mod bill;
 pub mod detail;
 pub mod draw;
+pub mod engine;
 pub mod event;
 pub mod freezing;
 pub mod id;
@@ -13,6 +14,7 @@ pub mod metric;
 pub mod panic;
 pub mod repeat;
 pub mod stop;
+pub mod stretch;
 pub mod summary;
 pub mod sweep;
 pub mod system;

@@ -16,6 +16,7 @@ pub mod problem;
 pub mod schema;
 pub mod short_forms;
 pub mod starter;
+pub mod stretches;
 pub mod structure;
 pub mod wandb;
 

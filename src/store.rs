@@ -11,6 +11,7 @@ pub mod detail;
 pub mod facts;
 pub mod fault;
 pub mod find;
+mod fingerprints;
 pub mod freezing;
 pub mod list;
 pub mod lock;
@@ -22,6 +23,7 @@ pub mod runs;
 #[cfg(test)]
 mod sample;
 pub mod sqlite;
+mod stretches;
 pub mod sweeps;
 mod system;
 

@@ -47,10 +47,12 @@ fn of(n_events: u64, pace: Duration) -> Value {
         spec: &spec,
         device_class: "cpu",
         stop: &stop,
+        stretches: &[],
         committed: Vec::new(),
+        resumption: None,
         warnings: &[],
     };
-    runtime.block_on(recorder.record(&receiver, &mut Silent)).expect("everything is recorded");
+    runtime.block_on(recorder.record(&receiver, &mut Silent)).outcome.expect("everything is recorded");
     let spent = began.elapsed();
     let mut free = producer.join().expect("the producer ends");
     let n_stored = runtime.block_on(store.points(&started.id, runs::SERIES[0], xp::run::metric::Resolution::Step));

@@ -98,6 +98,7 @@ pub fn new_run(created_at_ms: i64) -> NewRun {
         params,
         tags: vec!["bench".to_owned()],
         environment: BTreeMap::from([("xp".to_owned(), "bench".to_owned())]),
+        stretches: Vec::new(),
         trial: None,
     }
 }

@@ -94,7 +94,9 @@ impl Failure {
     /// Prints the failure to standard error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         output::say(&format!("error: {self}\n"));
-        if let Self::Run { error: RunError { cause: Some(cause), .. }, .. } = self {
+        if let Self::Run { error: RunError { cause: Some(cause), .. }, .. }
+        | Self::Launch(LaunchError::Refused { error: RunError { cause: Some(cause), .. }, .. }) = self
+        {
             output::say(&format!("{cause}\n"));
         }
         if let Self::Spec(SpecError::Invalid { path, text, problems }) = self {
@@ -118,6 +120,10 @@ impl Failure {
             }
             Self::Device(_) => Some("`device: cpu` works everywhere; `xp doctor` shows what is here".to_owned()),
             Self::Store(error) | Self::Launch(LaunchError::Store(error)) => store_hint(error),
+            Self::Launch(LaunchError::Refused { run, .. }) => Some(format!(
+                "nothing of it was changed; once the cause is put right, `xp resume {run}` goes on from its last finished \
+                epoch"
+            )),
             Self::Launch(LaunchError::Recording { run, source }) => {
                 let first = source.fault().map_or_else(|| "once that is put right".to_owned(), fault_hint);
                 Some(format!("{first}; `xp resume {run}` then goes on from its last finished epoch"))

@@ -41,7 +41,7 @@ pub(crate) struct RerunArgs {
 }
 
 /// Facts of the environment that may change a result to the bit.
-const SURROUNDINGS: [&str; 5] = ["xp", "burn", "arch", "vectors", "device.name"];
+const SURROUNDINGS: [&str; 6] = ["xp", "engine", "burn", "arch", "vectors", "device.name"];
 
 pub(crate) fn rerun(args: &RerunArgs, context: &Context) -> Result<(), Failure> {
     let (store, id) = context.find_run(&args.run)?;

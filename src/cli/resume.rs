@@ -7,10 +7,10 @@ use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::run::{prepared, report};
 use crate::cli::sweep::chosen::is_tested;
-use crate::launch::{self, Launch, Started};
+use crate::launch::going_on::{Refusal, Wanted, refusal};
+use crate::launch::{self, Launch, LaunchError, Started};
 use crate::models::runner::vector_unit;
 use crate::run::detail::RunDetail;
-use crate::run::summary::{ShownState, State};
 use crate::spec::LoadedSpec;
 use crate::spec::short_forms::DeviceChoice;
 use crate::store::runs::Ending;
@@ -26,6 +26,10 @@ pub(crate) struct ResumeArgs {
     /// Train up to this epoch instead of the spec's; extends a run that has finished.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     epochs: Option<u32>,
+    /// Start the schedule over with the first of the epochs that are trained now, warm-up included, instead of going on
+    /// with its curve.
+    #[arg(long, requires = "epochs")]
+    restart_schedule: bool,
     /// Where to train: auto, cpu, cuda or cuda:N; by default as the run did.
     #[arg(long)]
     device: Option<DeviceChoice>,
@@ -46,25 +50,33 @@ pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure
     let mut sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
     sets.extend(args.epochs.map(|epochs| format!("epochs={epochs}")));
     let loaded = loaded_spec(&run, &sets)?;
-    refuse(&run, loaded.spec.epochs, args.epochs)?;
-    let (started, ending) =
-        go_on(context, &run, &loaded, (args.loader_threads, args.json), |launch| Launch { measures_test, ..launch })?;
+    let wanted = Wanted { recorded: &run, epochs: args.epochs, restarts_schedule: args.restart_schedule };
+    // What is known already need not wait for the images; it is looked at again under the run's lock.
+    refusal(&run, &loaded.spec, &wanted).map_err(|refusal| refused(&refusal))?;
+    let (started, ending) = go_on(context, &wanted, &loaded, (args.loader_threads, args.json), |launch| Launch {
+        measures_test,
+        ..launch
+    })?;
     report(args.json, context, &started, &ending)
 }
 
 /// Goes on with a run; `adapted` may change how.
 pub(crate) fn go_on(
     context: &Context,
-    run: &RunDetail,
+    wanted: &Wanted<'_>,
     loaded: &LoadedSpec,
     (loader_threads, json): (Option<u16>, bool),
     adapted: impl for<'a> FnOnce(Launch<'a>) -> Launch<'a>,
 ) -> Result<(Started, Ending), Failure> {
     let plan = plan(loaded)?;
     let (launch, mut progress) = prepared(context, loaded, &plan, loader_threads, json)?;
+    let run = wanted.recorded;
     let warnings = launch.warnings.iter().cloned().chain(other_vectors(run)).collect();
     let launch = adapted(Launch { spec_yaml: &run.spec_yaml, warnings, ..launch });
-    Ok(launch::resume(&launch, &run.summary.id, &mut progress)?)
+    launch::resume(&launch, wanted, &mut progress).map_err(|error| match error {
+        LaunchError::CannotGoOn(refusal) => refused(&refusal),
+        error => error.into(),
+    })
 }
 
 /// Bytes may come out otherwise on another vector unit; how many threads there are does not matter to them.
@@ -75,23 +87,14 @@ fn other_vectors(run: &RunDetail) -> Option<String> {
     })
 }
 
-/// What keeps a run from going on.
-fn refuse(run: &RunDetail, epochs: u32, asked: Option<u32>) -> Result<(), Failure> {
-    let name = &run.summary.name;
-    let done = run.checkpoints.last().map_or(0, |checkpoint| checkpoint.saved.epoch);
-    let refusal = match run.summary.state {
-        ShownState::Recorded(State::Running | State::Queued) => {
-            Some((format!("the run {name} is still running"), "wait for it, or stop it with Ctrl-C".to_owned()))
-        }
-        ShownState::Recorded(State::Finished) if asked.is_none() || epochs <= done => Some((
-            format!("the run {name} has finished its {done} epochs"),
-            format!("`--epochs {}` adds one", done + 1),
-        )),
-        _ if epochs < done => Some((
-            format!("the run {name} has {done} epochs already, {} were asked for", asked.unwrap_or(epochs)),
-            "epochs cannot be taken back; start a new run".to_owned(),
-        )),
-        _ => None,
+/// Why a run does not go on, and what to do about it.
+fn refused(refusal: &Refusal) -> Failure {
+    let hint = match refusal {
+        Refusal::Running { .. } => "wait for it, or stop it with Ctrl-C".to_owned(),
+        Refusal::Finished { done, .. } => format!("`--epochs {}` adds one", done + 1),
+        Refusal::TooFew { .. } => "epochs cannot be taken back; start a new run".to_owned(),
+        Refusal::Changed { name } => format!("`xp show {name}` says how far it is"),
+        Refusal::NoRestart { .. } => "leave `--restart-schedule` out".to_owned(),
     };
-    refusal.map_or(Ok(()), |(what, hint)| Err(Failure::Usage { what, hint }))
+    Failure::Usage { what: refusal.to_string(), hint }
 }

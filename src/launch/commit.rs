@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use crate::launch::Started;
 use crate::launch::keep::{Committed, superseded};
+use crate::launch::record::Recorder;
 use crate::run::event::{DataFacts, Event, ModelFacts, SavedCheckpoint, SkippedInput};
 use crate::run::id::RunId;
 use crate::run::look::LookedBy;
 use crate::run::metric::{MetricKey, Point};
+use crate::run::stretch::Stretch;
 use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
 use crate::store::StoreError;
@@ -27,6 +28,8 @@ pub(crate) struct Committer<'a> {
     pub id: &'a RunId,
     pub run_dir: &'a Path,
     pub spec: &'a Spec,
+    /// What its epochs are trained under: part of its fingerprint.
+    pub stretches: &'a [Stretch],
     pub device_class: &'static str,
     pub pending: BTreeMap<u32, PendingEpoch>,
     pub committed: Vec<Committed>,
@@ -44,12 +47,14 @@ pub(crate) struct PendingEpoch {
 }
 
 impl<'a> Committer<'a> {
-    pub fn new(store: &'a Store, run: &'a Started, spec: &'a Spec, device_class: &'static str) -> Self {
+    pub fn new(recorder: &Recorder<'a>) -> Self {
+        let Recorder { store, run, spec, stretches, device_class, .. } = *recorder;
         Self {
             store,
             id: &run.id,
             run_dir: &run.run_dir,
             spec,
+            stretches,
             device_class,
             pending: BTreeMap::new(),
             committed: Vec::new(),
@@ -63,7 +68,11 @@ impl<'a> Committer<'a> {
     /// Records an event; returns the epoch's points when this completed one.
     pub async fn take(&mut self, event: Event) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {
         match event {
-            Event::PhaseStarted { .. } | Event::Progress { .. } | Event::PhaseEnded | Event::Bill(_) => {}
+            Event::PhaseStarted { .. }
+            | Event::Progress { .. }
+            | Event::PhaseEnded
+            | Event::Accepted
+            | Event::Bill(_) => {}
             Event::StepOfPlan(facts) => tracing::info!(?facts, "a step of the plan"),
             Event::Skipped(input) | Event::Shared(input) => {
                 self.skipped.push(input);
@@ -127,8 +136,9 @@ impl<'a> Committer<'a> {
 
     async fn set_fingerprint(&self) -> Result<(), StoreError> {
         let (Some(data), Some(model)) = (&self.data, &self.model) else { return Ok(()) };
-        let fingerprint = fingerprint::of_inputs(self.spec, data, &model.weights_hash, self.device_class);
-        self.store.set_fingerprint(self.id, &fingerprint.run, &fingerprint.group).await
+        let fingerprint =
+            fingerprint::of_inputs(self.spec, self.stretches, data, &model.weights_hash, self.device_class);
+        self.store.set_fingerprint(self.id, &fingerprint).await
     }
 
     async fn commit(&mut self, epoch: u32) -> Result<Option<Vec<(MetricKey, Point)>>, StoreError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::models::runner::vector_unit;
+use crate::run::engine::{ENGINE, ENGINE_VERSION};
 use crate::train::device::TrainDevice;
 
 const BURN_VERSION: &str = "0.22.1";
@@ -26,6 +27,7 @@ pub fn collect(device: &TrainDevice, loader_threads: usize, working_dir: &Path) 
     let mut facts = BTreeMap::from([
         ("xp".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("burn".to_owned(), BURN_VERSION.to_owned()),
+        (ENGINE.to_owned(), ENGINE_VERSION.to_string()),
         ("os".to_owned(), std::env::consts::OS.to_owned()),
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("cpus".to_owned(), std::thread::available_parallelism().map_or(1, usize::from).to_string()),

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use crate::launch::commit::{Committer, now_ms};
 use crate::launch::keep::Committed;
 use crate::launch::system::SystemMonitor;
-use crate::launch::{Started, Watcher};
+use crate::launch::{Started, Watcher, whole};
 use crate::run::event::Event;
 use crate::run::metric::{MetricKey, Point};
 use crate::run::stop::StopFlag;
+use crate::run::stretch::Stretch;
 use crate::spec::schema::Spec;
 use crate::store::StoreError;
 use crate::store::connect::Store;
+use crate::store::resume::Resumption;
 
 /// A sign of life this often; readers on other hosts call a run crashed after 15 s without one.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -27,41 +29,46 @@ pub struct Recorder<'a> {
     pub device_class: &'static str,
     /// Raised when a write fails.
     pub stop: &'a StopFlag,
+    /// What the epochs are trained under.
+    pub stretches: &'a [Stretch],
     /// Checkpoints that are there already, by epoch.
     pub committed: Vec<Committed>,
+    /// That a run goes on, which is recorded once its images, weights and checkpoint are accepted, and nothing before.
+    pub resumption: Option<&'a Resumption>,
     /// What was known before the run began.
     pub warnings: &'a [String],
 }
 
+/// What became of a recording.
+#[derive(Debug)]
+pub struct Recorded {
+    /// Whether anything was to be recorded: a run that does not go on after all is left as it was.
+    pub is_accepted: bool,
+    /// How many looks at the machine were dropped.
+    pub outcome: Result<u64, StoreError>,
+}
+
 impl Recorder<'_> {
-    /// Drains the events into the store until the training thread has ended; returns how many looks at the machine were
-    /// dropped.
+    /// Drains the events into the store until the training thread has ended.
     ///
     /// A failing write raises the stop flag; what the training still tells is then dropped.
-    pub async fn record(self, events: &Receiver<Event>, watcher: &mut dyn Watcher) -> Result<u64, StoreError> {
-        let mut committer = Committer::new(self.store, self.run, self.spec, self.device_class);
-        committer.committed = self.committed;
-        let mut failed = warn(self.warnings, &mut committer, watcher).await.err();
+    pub async fn record(self, events: &Receiver<Event>, watcher: &mut dyn Watcher) -> Recorded {
+        let mut recording = Recording {
+            committer: Committer::new(&self),
+            waiting: self.resumption.map(Waiting::new),
+            system: None,
+            last_beat: Instant::now(),
+        };
+        recording.committer.committed = self.committed;
+        let mut failed = recording.begin(self.warnings, watcher).await.err();
         if failed.is_some() {
             self.stop.raise();
         }
-        let system = SystemMonitor::start();
-        let mut last_beat = Instant::now();
         loop {
             let received = events.recv_timeout(HEARTBEAT / 2);
             let ended = matches!(received, Err(RecvTimeoutError::Disconnected));
             if failed.is_none() {
-                let written = async {
-                    if let Ok(event) = received {
-                        take(event, &mut committer, watcher).await?;
-                    }
-                    if last_beat.elapsed() >= HEARTBEAT {
-                        beat(&mut committer, &system).await?;
-                        last_beat = Instant::now();
-                    }
-                    Ok(())
-                };
-                failed = written.await.err();
+                failed = recording.turn(received.ok(), watcher).await.err();
                 if failed.is_some() {
                     self.stop.raise();
                 }
@@ -70,27 +77,108 @@ impl Recorder<'_> {
                 break;
             }
         }
-        match failed {
+        let is_accepted = recording.waiting.is_none();
+        let outcome = match failed {
             Some(error) => Err(error),
-            None => finish(&mut committer, system).await,
+            None if is_accepted => recording.finish().await,
+            None => Ok(0),
+        };
+        Recorded { is_accepted, outcome }
+    }
+}
+
+/// A resumption that is not accepted yet, and what was told meanwhile.
+struct Waiting<'a> {
+    resumption: &'a Resumption,
+    told: Vec<Event>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(resumption: &'a Resumption) -> Self {
+        Self { resumption, told: Vec::new() }
+    }
+
+    fn hold(&mut self, event: Event) {
+        if matches!(event, Event::Skipped(_) | Event::Shared(_) | Event::Warning(_)) {
+            self.told.push(event);
         }
     }
 }
 
-async fn warn(warnings: &[String], committer: &mut Committer<'_>, watcher: &mut dyn Watcher) -> Result<(), StoreError> {
-    for text in warnings {
-        take(Event::Warning(text.clone()), committer, watcher).await?;
-    }
-    Ok(())
+/// A recording that goes on.
+struct Recording<'a> {
+    committer: Committer<'a>,
+    waiting: Option<Waiting<'a>>,
+    /// Looks at the machine, once there is a run to record them with.
+    system: Option<SystemMonitor>,
+    last_beat: Instant,
 }
 
-async fn take(event: Event, committer: &mut Committer<'_>, watcher: &mut dyn Watcher) -> Result<(), StoreError> {
-    watcher.event(&event);
-    if let Some(points) = committer.take(event).await? {
-        watcher.committed(&points);
-        log_points(&points);
+impl Recording<'_> {
+    async fn begin(&mut self, warnings: &[String], watcher: &mut dyn Watcher) -> Result<(), StoreError> {
+        for text in warnings {
+            self.take(Event::Warning(text.clone()), watcher).await?;
+        }
+        if self.waiting.is_none() {
+            self.system = Some(SystemMonitor::start());
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Records what was received, if anything, and gives signs of life.
+    async fn turn(&mut self, received: Option<Event>, watcher: &mut dyn Watcher) -> Result<(), StoreError> {
+        if let Some(event) = received {
+            self.take(event, watcher).await?;
+        }
+        if let Some(system) = self.system.as_ref().filter(|_| self.last_beat.elapsed() >= HEARTBEAT) {
+            beat(&mut self.committer, system).await?;
+            self.last_beat = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, event: Event, watcher: &mut dyn Watcher) -> Result<(), StoreError> {
+        watcher.event(&event);
+        match &mut self.waiting {
+            Some(_) if matches!(event, Event::Accepted) => self.accept().await?,
+            Some(waiting) => waiting.hold(event),
+            None => {
+                if let Some(points) = self.committer.take(event).await? {
+                    watcher.committed(&points);
+                    log_points(&points);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that the run goes on, and what was told before that was sure.
+    async fn accept(&mut self) -> Result<(), StoreError> {
+        let Some(Waiting { resumption, told }) = &mut self.waiting else { return Ok(()) };
+        let told = std::mem::take(told);
+        let resumption = *resumption;
+        self.committer.store.resume_run(resumption).await?;
+        // From here on a failure is the run's, and is recorded as such.
+        self.waiting = None;
+        let path = self.committer.run_dir.join("resolved.json");
+        whole::write(&path, resumption.resolved_json.as_bytes()).map_err(|source| StoreError::Io { path, source })?;
+        self.system = Some(SystemMonitor::start());
+        for event in told {
+            self.committer.take(event).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left; returns how many looks at the machine were dropped.
+    async fn finish(mut self) -> Result<u64, StoreError> {
+        self.committer.flush().await?;
+        let Some(system) = self.system else { return Ok(0) };
+        let (samples, n_dropped) = system.stop();
+        if !samples.is_empty() {
+            self.committer.store.append_system_samples(self.committer.id, &samples).await?;
+        }
+        Ok(n_dropped)
+    }
 }
 
 /// Writes a sign of life, and what was held back meanwhile.
@@ -99,16 +187,6 @@ async fn beat(committer: &mut Committer<'_>, system: &SystemMonitor) -> Result<(
     committer.flush().await?;
     let samples = system.take();
     if samples.is_empty() { Ok(()) } else { committer.store.append_system_samples(committer.id, &samples).await }
-}
-
-/// Writes what is left; returns how many looks at the machine were dropped.
-async fn finish(committer: &mut Committer<'_>, system: SystemMonitor) -> Result<u64, StoreError> {
-    committer.flush().await?;
-    let (samples, n_dropped) = system.stop();
-    if !samples.is_empty() {
-        committer.store.append_system_samples(committer.id, &samples).await?;
-    }
-    Ok(n_dropped)
 }
 
 fn log_points(points: &[(MetricKey, Point)]) {

@@ -9,6 +9,7 @@ use crate::report::list::best_text;
 use crate::report::number::{ABSENT, metric_text};
 use crate::report::table::{Alignment, Column, GAP, least_width, stacked_tables, table, wrapped};
 use crate::report::time::duration_text;
+use crate::run::engine;
 use crate::run::summary::{RunSummary, ShownState, State};
 
 /// Narrowest a run's column is readable; with more runs than fit, each gets a line instead.
@@ -168,6 +169,15 @@ fn notes(runs: &[RunSummary], differing_params: &[String]) -> Vec<String> {
         1 => notes.push("there is only one run, so nothing can differ".to_owned()),
         _ if differing_params.is_empty() => notes.push("no parameter differs between these runs".to_owned()),
         _ => {}
+    }
+    for run in runs.iter().filter(|_| runs.len() > 1) {
+        if engine::smooths_held_out_losses(run.engine.as_deref(), &run.params) {
+            notes.push(format!(
+                "valid.loss and test.loss of {} hold its label smoothing, as an earlier xp measured them: they are not \
+                comparable with others",
+                run.name
+            ));
+        }
     }
     for run in runs {
         let text = match run.state {
@@ -379,6 +389,17 @@ mod tests {
                 "lark failed before it finished: out of memory",
             ]
         );
+    }
+
+    #[test]
+    fn losses_that_hold_label_smoothing_are_noted() {
+        let runs = |engine: Option<&str>, smoothing: f64| {
+            let mut runs = runs(2);
+            runs[0].params.insert("label_smoothing".to_owned(), json!(smoothing));
+            runs[0].engine = engine.map(str::to_owned);
+            Comparison::new(&runs, ShownParams::Differing).notes.len()
+        };
+        assert_eq!([runs(None, 0.1), runs(None, 0.0), runs(Some("2"), 0.1), runs(Some("1, 2"), 0.1)], [1, 0, 0, 1]);
     }
 
     #[test]

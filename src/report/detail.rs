@@ -8,6 +8,7 @@ use crate::report::table::{Alignment, Column, pairs, table, wrapped};
 use crate::report::time::{duration_text, second_text};
 use crate::run::detail::{CheckpointRecord, RecordingCosts, RunDetail, SystemSeries};
 use crate::run::event::{DataFacts, ModelFacts, TrainedFacts};
+use crate::run::stretch::{self, Stretch};
 use crate::run::summary::{RunSummary, ShownState};
 use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES, gpu_memory_bytes, gpu_percent};
 
@@ -61,6 +62,7 @@ fn head(detail: &RunDetail) -> Vec<(String, String)> {
         None => rows.push(row("last seen", &format!("{} UTC", second_text(summary.heartbeat_at_ms)))),
     }
     rows.push(row("time", &duration_text(summary.duration_ms())));
+    rows.extend(trained(detail).map(|trained| row("trained", &trained)));
     rows.extend(used(&detail.system).map(|used| row("used", &used)));
     rows.extend(detail.recording.as_ref().and_then(costs).map(|costs| row("recording", &costs)));
     rows.push(row("host", &format!("{}, process {}", detail.host, detail.pid)));
@@ -70,6 +72,26 @@ fn head(detail: &RunDetail) -> Vec<(String, String)> {
     let hashes = [("fingerprint", &summary.fingerprint), ("group", &summary.group)];
     rows.extend(hashes.iter().filter_map(|(name, hash)| Some(row(name, shortened(hash.as_ref()?)))));
     rows
+}
+
+/// What the epochs were trained under, where that changed on the way.
+fn trained(detail: &RunDetail) -> Option<String> {
+    let trained = stretch::trained(&detail.stretches, detail.last_epoch());
+    let part = |(stretch, last): &(&Stretch, u32)| {
+        let first = stretch.after_epoch + 1;
+        let epochs = if first == *last { first.to_string() } else { format!("{first}-{last}") };
+        let restarted = match stretch.schedule_after {
+            0 => String::new(),
+            after => format!(" from epoch {}", after + 1),
+        };
+        let past = if stretch.is_past_early_stop { " past its early stop" } else { "" };
+        format!(
+            "{epochs}{past} under {} over {}{restarted}",
+            stretch::schedule_name(stretch),
+            stretch.schedule_epochs()
+        )
+    };
+    (trained.len() > 1).then(|| format!("epochs {}", trained.iter().map(part).collect::<Vec<_>>().join(", ")))
 }
 
 /// The process' highest memory and its mean share of the cores, as far as they were looked at; the GPUs' likewise.
@@ -259,6 +281,8 @@ fn shortened(hash: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::report::sample;
     use crate::run::metric::SeriesSummary;
@@ -335,6 +359,22 @@ mod tests {
           2026-11-24 10:52:07  running
           2026-11-24 10:53:39  finished
         ");
+    }
+
+    #[test]
+    fn what_was_trained_under_another_length_is_told() {
+        let mut detail = sample::detail();
+        assert_eq!(trained(&detail), None);
+        let cosine = |after_epoch, epochs| Stretch { after_epoch, ..Stretch::whole(epochs, json!({ "cosine": {} })) };
+        detail.stretches = vec![cosine(0, 3), cosine(3, 5)];
+        assert_eq!(trained(&detail).unwrap(), "epochs 1-3 under cosine over 3, 4 under cosine over 5");
+        detail.stretches[1].schedule_after = 3;
+        detail.stretches[1].is_past_early_stop = true;
+        let text = "epochs 1-3 under cosine over 3, 4 past its early stop under cosine over 2 from epoch 4";
+        assert_eq!(trained(&detail).unwrap(), text);
+        // In the second nothing was trained yet.
+        detail.stretches[1].after_epoch = 4;
+        assert_eq!(trained(&detail), None);
     }
 
     #[test]

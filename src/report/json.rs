@@ -12,6 +12,7 @@ use crate::run::detail::{Artifact, CheckpointRecord, RecordingCosts, RunDetail, 
 use crate::run::event::{DataFacts, ModelFacts, SkippedInput};
 use crate::run::freezing::Proof;
 use crate::run::metric::SeriesSummary;
+use crate::run::stretch::Stretch;
 use crate::run::summary::RunSummary;
 
 const SCHEMA: u32 = 1;
@@ -100,6 +101,7 @@ fn detail_object(detail: &RunDetail) -> Map<String, Value> {
         "pid": detail.pid,
         "environment": detail.environment,
         "events": events.collect::<Vec<_>>(),
+        "stretches": stretches(detail),
         "data": detail.data.as_ref().map(data),
         "model": detail.model.as_ref().map(model),
         "trained": detail.trained,
@@ -112,6 +114,22 @@ fn detail_object(detail: &RunDetail) -> Map<String, Value> {
         "spec": spec(&detail.resolved_json),
         "spec_yaml": detail.spec_yaml,
     }))
+}
+
+/// What the epochs were trained under; a stretch in which none was trained yet has no last epoch.
+fn stretches(detail: &RunDetail) -> Value {
+    let ends = detail.stretches.iter().skip(1).map(|next| next.after_epoch).chain([detail.last_epoch()]);
+    let stretch = |(stretch, last): (&Stretch, u32)| {
+        json!({
+            "first_epoch": stretch.after_epoch + 1,
+            "last_epoch": (last > stretch.after_epoch).then_some(last),
+            "epochs": stretch.epochs,
+            "schedule": stretch.schedule,
+            "schedule_first_epoch": stretch.schedule_after + 1,
+            "past_early_stop": stretch.is_past_early_stop,
+        })
+    };
+    detail.stretches.iter().zip(ends).map(stretch).collect()
 }
 
 fn system(system: &BTreeMap<String, SystemSeries>) -> Value {
@@ -267,6 +285,11 @@ mod tests {
         assert_eq!(value["data"]["splits"]["train"]["n_images"], 1200);
         assert_eq!(value["model"]["n_trained_parameters"], 12_810);
         assert_eq!(value["checkpoints"][1]["monitor_value"], Value::Null);
+        let stretch = json!({
+            "first_epoch": 1, "last_epoch": 4, "epochs": 4, "schedule": { "cosine": { "warmup_epochs": 0 } },
+            "schedule_first_epoch": 1, "past_early_stop": false
+        });
+        assert_eq!(value["stretches"], json!([stretch]));
         assert_eq!(value["skipped"].as_array().unwrap().len(), 12);
         let memory = json!({ "mean": 150e6, "min": 130e6, "max": 170_917_888.0, "last": 150e6, "n": 3 });
         assert_eq!(value["system"]["system.process_memory_bytes"], memory);

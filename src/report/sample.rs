@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use crate::run::detail::{
     Artifact, CheckpointRecord, RecordingCosts, RunDetail, RunWarning, StateChange, SystemSeries,
 };
+use crate::run::engine::ENGINE_VERSION;
 use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, SplitFacts, TrainedFacts};
 use crate::run::id::RunId;
 use crate::run::metric::{Direction, Point, SeriesSummary, Split};
+use crate::run::stretch::Stretch;
 use crate::run::summary::{RunSummary, ShownState, State};
 use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES};
 
@@ -30,6 +32,7 @@ pub(crate) fn summary(name: &str, id_end: &str) -> RunSummary {
         fingerprint: Some("f0f1f2f3f4f5f6f7".to_owned()),
         group: None,
         error: None,
+        engine: Some(ENGINE_VERSION.to_string()),
         params: params(&[("optimizer.adam.learning_rate", json!(1e-3)), ("seed", json!(42))]),
         metrics: BTreeMap::from([("valid.accuracy".to_owned(), accuracies), ("valid.loss".to_owned(), losses)]),
         tags: vec!["first".to_owned()],
@@ -76,6 +79,7 @@ pub(crate) fn detail() -> RunDetail {
             StateChange { at_ms: CREATED_AT_MS, state: State::Running },
             StateChange { at_ms: CREATED_AT_MS + 92_400, state: State::Finished },
         ],
+        stretches: vec![Stretch::whole(4, json!({ "cosine": { "warmup_epochs": 0 } }))],
         data: Some(data()),
         model: Some(model()),
         trained: Some(TrainedFacts { frozen_hash: model().frozen_hash, trained_hash: "123456789abcdef0".to_owned() }),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::run::event::{DataFacts, ModelFacts, SavedCheckpoint, SkippedInput, TrainedFacts};
 use crate::run::metric::SeriesSummary;
+use crate::run::stretch::Stretch;
 use crate::run::summary::{RunSummary, State};
 
 /// A run with all that its summary leaves out, its points aside.
@@ -21,6 +22,8 @@ pub struct RunDetail {
     pub environment: BTreeMap<String, String>,
     /// Every change of state, oldest first.
     pub events: Vec<StateChange>,
+    /// What its epochs were trained under; none of a run from before that was recorded.
+    pub stretches: Vec<Stretch>,
     pub data: Option<DataFacts>,
     pub model: Option<ModelFacts>,
     /// `None` until the last epoch is done.
@@ -34,6 +37,13 @@ pub struct RunDetail {
     pub system: BTreeMap<String, SystemSeries>,
     /// `None` until it ends.
     pub recording: Option<RecordingCosts>,
+}
+
+impl RunDetail {
+    /// The last epoch that was committed; 0 while none was.
+    pub fn last_epoch(&self) -> u32 {
+        self.checkpoints.last().map_or(0, |checkpoint| checkpoint.saved.epoch)
+    }
 }
 
 /// A run entered this state at this time.

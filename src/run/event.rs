@@ -110,6 +110,8 @@ pub enum Event {
         n_done: u64,
     },
     PhaseEnded,
+    /// The images, the weights and the checkpoint are those that the training needs: from here on it is recorded.
+    Accepted,
     Data(DataFacts),
     Model(ModelFacts),
     /// A step of the plan, where it has several.

@@ -93,6 +93,8 @@ pub struct RunSummary {
     /// Equal for runs that are the same up to the seed.
     pub group: Option<String>,
     pub error: Option<RunError>,
+    /// What [`crate::run::engine::ENGINE`] says; `None` of a run from before it was recorded.
+    pub engine: Option<String>,
     /// The resolved spec, flattened with dots: `optimizer.sgd.learning_rate`.
     pub params: BTreeMap<String, Value>,
     /// Epoch series by name: `valid.accuracy`.

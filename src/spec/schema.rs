@@ -99,11 +99,13 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub loss: Option<Loss>,
-    /// The part of a label's probability that is spread evenly over all classes. Source: Szegedy et al. 2016, section 7.
+    /// The part of a label's probability that is spread evenly over all classes while training; `valid.loss` and `test.loss`
+    /// are without it. Source: Szegedy et al. 2016, section 7.
     #[serde(default)]
     #[garde(range(min = 0.0, max = 0.99))]
     pub label_smoothing: f64,
-    /// Factors on the training loss: `balanced`, or a number for each class, 1 for those left out.
+    /// Factors on the training loss, not on `valid.loss` and `test.loss`: `balanced`, or a number for each class, 1 for those
+    /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub class_weights: Option<ClassWeights>,

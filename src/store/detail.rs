@@ -9,7 +9,7 @@ use crate::run::id::RunId;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
 use crate::store::runs::state_from_text;
-use crate::store::{StoreError, artifacts, checkpoints, facts, system};
+use crate::store::{StoreError, artifacts, checkpoints, facts, stretches, system};
 
 impl Store {
     /// The complete specs of these runs, as JSON.
@@ -42,6 +42,7 @@ impl Store {
             resolved_json,
             environment: environment(&mut tx, id).await?,
             events: events(&mut tx, id).await?,
+            stretches: stretches::select(&mut tx, id).await?,
             data: facts::data(&mut tx, id).await?,
             model: facts::model(&mut tx, id).await?,
             trained: facts::trained(&mut tx, id).await?,
@@ -55,7 +56,10 @@ impl Store {
     }
 }
 
-async fn environment(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<BTreeMap<String, String>, StoreError> {
+pub(crate) async fn environment(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: &RunId,
+) -> Result<BTreeMap<String, String>, StoreError> {
     let rows: Vec<(String, String)> = sqlx::query_as("SELECT name, value FROM run_environment WHERE run_id = $1")
         .bind(id.as_str())
         .fetch_all(&mut **tx)
@@ -63,7 +67,7 @@ async fn environment(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<BTr
     Ok(rows.into_iter().collect())
 }
 
-async fn events(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<StateChange>, StoreError> {
+pub(crate) async fn events(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Vec<StateChange>, StoreError> {
     let rows: Vec<(i64, String)> = sqlx::query_as("SELECT at_ms, state FROM run_events WHERE run_id = $1 ORDER BY id")
         .bind(id.as_str())
         .fetch_all(&mut **tx)
@@ -135,6 +139,7 @@ mod tests {
             assert_eq!(told.spec_yaml, run.spec_yaml);
             assert_eq!(told.resolved_json, run.resolved_json);
             assert_eq!(told.environment, run.environment);
+            assert_eq!(told.stretches, run.stretches);
             assert_eq!(told.data, Some(data));
             assert_eq!(told.model, Some(model));
             assert_eq!(told.skipped, skipped);

@@ -230,12 +230,14 @@ struct RunRow {
     error_message: Option<String>,
     error_cause: Option<String>,
     error_place: Option<String>,
+    engine: Option<String>,
 }
 
 async fn rows(tx: &mut Transaction<'_, Sqlite>, selection: &Selection<'_>) -> Result<Vec<RecordedRun>, StoreError> {
     let mut query = QueryBuilder::new(
         "SELECT id, name, experiment, state, host, created_at_ms, ended_at_ms, heartbeat_at_ms,
-            fingerprint, run_group, error_message, error_cause, error_place
+            fingerprint, run_group, error_message, error_cause, error_place,
+            (SELECT value FROM run_environment WHERE run_id = runs.id AND run_environment.name = 'engine') AS engine
         FROM runs",
     );
     selection.push_where(&mut query, "id");
@@ -258,6 +260,7 @@ fn recorded_run(row: RunRow) -> Result<RecordedRun, StoreError> {
         fingerprint: row.fingerprint,
         group: row.run_group,
         error: row.error_message.map(|message| RunError { message, cause, place }),
+        engine: row.engine,
         params: Default::default(),
         metrics: Default::default(),
         tags: Vec::new(),

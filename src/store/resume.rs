@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::run::engine::ENGINE;
 use crate::run::id::RunId;
+use crate::run::stretch::Stretch;
 use crate::run::summary::State;
 use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::runs::{insert_event, require_a_row};
-use crate::store::{metrics, params};
+use crate::store::{metrics, params, stretches};
 
 /// Who goes on with a run, and with what.
 #[derive(Clone, Debug)]
@@ -21,6 +23,10 @@ pub struct Resumption {
     /// The complete spec, which may ask for more epochs than before.
     pub resolved_json: String,
     pub params: BTreeMap<String, Value>,
+    /// What the epochs were trained under, and those to come are.
+    pub stretches: Vec<Stretch>,
+    /// What the environment says of the engines that trained it, where another one goes on.
+    pub engine: Option<String>,
     /// Points of single steps after this epoch belong to epochs that will be trained again.
     pub last_epoch: u32,
 }
@@ -65,6 +71,18 @@ impl Store {
             sqlx::query(delete).bind(id).execute(&mut *tx).await?;
         }
         params::insert(&mut tx, &resumption.id, &resumption.params).await?;
+        if let Some(engine) = &resumption.engine {
+            sqlx::query(
+                "INSERT INTO run_environment (run_id, name, value) VALUES ($1, $2, $3)
+                ON CONFLICT (run_id, name) DO UPDATE SET value = excluded.value",
+            )
+            .bind(id)
+            .bind(ENGINE)
+            .bind(engine)
+            .execute(&mut *tx)
+            .await?;
+        }
+        stretches::replace(&mut tx, &resumption.id, &resumption.stretches).await?;
         metrics::supersede_steps(&mut tx, &resumption.id, resumption.last_epoch).await?;
         Ok(tx.commit().await?)
     }
@@ -97,6 +115,8 @@ mod tests {
             assert_eq!(run.summary.state, ShownState::Recorded(State::Running));
             assert_eq!(run.summary.ended_at_ms, None);
             assert_eq!(run.summary.params, resumption.params);
+            assert_eq!(run.stretches, resumption.stretches);
+            assert_eq!(run.summary.engine.as_deref(), Some("1, 2"));
             let states: Vec<State> = run.events.iter().map(|event| event.state).collect();
             assert_eq!(states, [State::Running, State::Stopped, State::Running]);
             assert!(store.resume_run(&Resumption { id: id("none"), ..resumption }).await.is_err());

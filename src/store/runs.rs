@@ -6,11 +6,12 @@ use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
 
 use crate::run::id::RunId;
+use crate::run::stretch::Stretch;
 use crate::run::summary::{RunError, State};
 use crate::run::sweep::TrialKey;
 use crate::store::StoreError;
 use crate::store::connect::Store;
-use crate::store::{params, sweeps};
+use crate::store::{params, stretches, sweeps};
 
 /// Where the name of a run or a sweep comes from, which decides what a collision means: a name is taken by either.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct NewRun {
     pub params: BTreeMap<String, Value>,
     pub tags: Vec<String>,
     pub environment: BTreeMap<String, String>,
+    /// What its epochs are to be trained under.
+    pub stretches: Vec<Stretch>,
     /// The trial of a sweep that it is.
     pub trial: Option<TrialKey>,
 }
@@ -74,21 +77,12 @@ impl Store {
                 .execute(&mut *tx)
                 .await?;
         }
+        stretches::replace(&mut tx, &run.id, &run.stretches).await?;
         if let Some(trial) = &run.trial {
             sweeps::set_run(&mut tx, trial, &run.id, false).await?;
         }
         tx.commit().await?;
         Ok(name)
-    }
-
-    /// Records what the run is the same as: in everything, and in everything but the seed.
-    pub async fn set_fingerprint(&self, id: &RunId, fingerprint: &str, group: &str) -> Result<(), StoreError> {
-        let update = sqlx::query("UPDATE runs SET fingerprint = $2, run_group = $3 WHERE id = $1")
-            .bind(id.as_str())
-            .bind(fingerprint)
-            .bind(group);
-        let done = update.execute(&self.pool).await?;
-        require_a_row(id, done.rows_affected())
     }
 
     /// Records a sign of life, which may be lost to a power cut: the run would be, too.
@@ -252,7 +246,7 @@ mod tests {
             let missing = id("none");
             let errors = [
                 store.heartbeat(&missing, 1).await,
-                store.set_fingerprint(&missing, "a", "b").await,
+                store.set_fingerprint(&missing, &sample::fingerprint("a")).await,
                 store.finish_run(&missing, &Ending::Finished, 1).await,
             ];
             for result in errors {

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 use crate::run::event::SavedCheckpoint;
 use crate::run::id::RunId;
 use crate::run::metric::{Measure, MetricKey, Point, Split};
+use crate::run::stretch::Stretch;
+use crate::spec::fingerprint::Fingerprint;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
 use crate::store::resume::Resumption;
@@ -54,6 +56,7 @@ pub(crate) fn new_run(id_text: &str, made_up_name: &str, created_at_ms: i64) -> 
         ]),
         tags: vec!["first".to_owned()],
         environment: BTreeMap::from([("xp".to_owned(), "0.1.0".to_owned())]),
+        stretches: vec![Stretch::whole(10, json!({ "cosine": {} }))],
         trial: None,
     }
 }
@@ -66,8 +69,17 @@ pub(crate) fn resumption(id_text: &str, at_ms: i64) -> Resumption {
         at_ms,
         resolved_json: "{}".to_owned(),
         params: BTreeMap::from([("epochs".to_owned(), json!(20))]),
+        stretches: vec![
+            Stretch::whole(10, json!("constant")),
+            Stretch { after_epoch: 3, is_past_early_stop: true, ..Stretch::whole(20, json!("constant")) },
+        ],
+        engine: Some("1, 2".to_owned()),
         last_epoch: 3,
     }
+}
+
+pub(crate) fn fingerprint(run: &str) -> Fingerprint {
+    Fingerprint { run: run.to_owned(), group: "group".to_owned() }
 }
 
 pub(crate) fn point(epoch: u32, value: f64) -> Point {

@@ -160,17 +160,6 @@ impl Store {
         .await?;
         Ok(())
     }
-
-    /// Finished runs with this fingerprint, the newest first.
-    pub async fn finished_with_fingerprint(&self, fingerprint: &str) -> Result<Vec<RunId>, StoreError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM runs WHERE fingerprint = $1 AND state = 'finished' ORDER BY created_at_ms DESC",
-        )
-        .bind(fingerprint)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(ids.into_iter().map(RunId::from_stored).collect())
-    }
 }
 
 /// Records which run a trial is, within the transaction that makes the run.
@@ -315,7 +304,7 @@ mod tests {
             let expected = TrialRecord { until_epoch: 9, run: Some(id("A")), ..trial(&sweep, 0, u64::MAX) };
             assert_eq!(store.trials(&sweep.id).await.unwrap()[1], expected);
             let other = trial(&sweep, 0, 7).key;
-            store.set_fingerprint(&id("A"), "print", "group").await.unwrap();
+            store.set_fingerprint(&id("A"), &sample::fingerprint("print")).await.unwrap();
             assert_eq!(store.finished_with_fingerprint("print").await.unwrap(), []);
             store.finish_run(&id("A"), &Ending::Finished, 9).await.unwrap();
             assert_eq!(store.finished_with_fingerprint("print").await.unwrap(), [id("A")]);

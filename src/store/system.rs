@@ -137,6 +137,8 @@ mod tests {
                 at_ms: 9,
                 resolved_json: "{}".to_owned(),
                 params: run.params,
+                stretches: run.stretches,
+                engine: None,
                 last_epoch: 0,
             };
             store.resume_run(&resumption).await.unwrap();

@@ -25,17 +25,27 @@ pub struct Patience {
     events: Events,
     history: History,
     stopping: EarlyStopping,
+    /// Epochs that are not the last whatever was measured.
+    except_after: Vec<u32>,
 }
 
 impl Patience {
     pub fn new(events: Events, history: History, stopping: EarlyStopping) -> Self {
-        Self { events, history, stopping }
+        Self { events, history, stopping, except_after: Vec::new() }
+    }
+
+    /// Goes on after these epochs, as more was asked for when they had been the last.
+    pub fn except_after(self, epochs: Vec<u32>) -> Self {
+        Self { except_after: epochs, ..self }
     }
 }
 
 impl EarlyStoppingStrategy for Patience {
     fn should_stop(&mut self, epoch: usize, store: &EventStoreClient) -> bool {
         wait_for_metrics(epoch, store);
+        if self.except_after.contains(&epoch_number(epoch)) {
+            return false;
+        }
         let key = self.stopping.monitor.key();
         let stops = history::stops_early(&self.history.values(key), &self.stopping);
         if stops {

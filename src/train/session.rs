@@ -15,6 +15,7 @@ use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, Trai
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
+use crate::run::stretch::Stretch;
 use crate::settings::Resources;
 use crate::spec::schema::OnNan;
 use crate::train::batches;
@@ -34,7 +35,7 @@ use crate::train::predictions::Measured;
 use crate::train::predictions_file;
 use crate::train::proof;
 use crate::train::rate_groups;
-use crate::train::schedule::StepSchedule;
+use crate::train::schedule::{Course, StepSchedule};
 use crate::train::splits::{Reading, Splits, data_facts, of_split};
 use crate::train::step::{Frame, Trainee};
 use crate::train::{Completion, TrainError};
@@ -58,6 +59,8 @@ pub struct Session<'a> {
     pub until_epoch: Option<u32>,
     /// Whether the best epoch is measured on the test images at the end.
     pub measures_test: bool,
+    /// What the epochs are trained under; empty for a training as its spec says.
+    pub stretches: Vec<Stretch>,
 }
 
 /// What an earlier process of the same run left behind.
@@ -67,8 +70,6 @@ pub struct ResumePoint {
     pub epoch: u32,
     /// The committed epochs' values of the metrics that decide something.
     pub history: EpochValues,
-    /// Whether the run had finished before: what is asked for is more than what ended it.
-    pub extends: bool,
 }
 
 /// What a run must be trained on, because it goes on with a record or repeats one; nothing is asked of what is `None`.
@@ -86,7 +87,7 @@ impl Inputs {
     }
 }
 
-/// The sources of a stretch's batches.
+/// The sources of a section's batches.
 struct Sources {
     train: Arc<Source>,
     valid: Arc<Source>,
@@ -101,8 +102,8 @@ struct Trained<'a> {
     valid: Option<Arc<Source>>,
 }
 
-/// Epochs that follow each other with the same layers frozen.
-struct Stretch<'a> {
+/// Epochs that follow each other with the same layers frozen, as one step of a plan has them.
+struct Section<'a> {
     plan: &'a Plan,
     /// Epochs before it.
     done: u32,
@@ -172,6 +173,8 @@ impl Session<'_> {
         let Completion::Done(splits) = self.reading(plan).all(Some(frame))? else { return Ok(Completion::Stopped) };
         let facts = data_facts(plan, &splits);
         self.refuse_other_data(&facts)?;
+        self.refuse_damaged_checkpoint()?;
+        self.events.send(Event::Accepted);
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
     }
@@ -219,6 +222,14 @@ impl Session<'_> {
         }
     }
 
+    /// What the run goes on from must be whole.
+    fn refuse_damaged_checkpoint(&self) -> Result<(), TrainError> {
+        match self.epochs_done() {
+            0 => Ok(()),
+            done => Ok(checkpoint::verify(self.run_dir, done)?),
+        }
+    }
+
     /// The last epoch that an earlier process committed.
     fn epochs_done(&self) -> u32 {
         self.resume.as_ref().map_or(0, |resume| resume.epoch)
@@ -233,10 +244,7 @@ impl Session<'_> {
         history: &History,
     ) -> Result<Completion<Trained<'_>>, TrainError> {
         let mut done = self.epochs_done();
-        if done > 0 {
-            checkpoint::verify(self.run_dir, done)?;
-        }
-        if done >= self.plan.spec.epochs || self.had_stopped_early(history) {
+        if done >= self.plan.spec.epochs || (done > 0 && self.stops_early(history)) {
             let plan = self.plan.in_epoch(done);
             let trainee = self.at_epoch(&plan, done)?;
             return Ok(Completion::Done(Trained { plan, trainee, epoch: done, valid: None }));
@@ -264,8 +272,8 @@ impl Session<'_> {
             let Completion::Done(sources) = self.sources(&plan, splits, &trainee)? else {
                 return Ok(Completion::Stopped);
             };
-            let stretch = Stretch { plan: &plan, done, end, is_handed_over: before.is_some() };
-            let Completion::Done(trainee) = self.fit(&stretch, trainee, &sources, history)? else {
+            let section = Section { plan: &plan, done, end, is_handed_over: before.is_some() };
+            let Completion::Done(trainee) = self.fit(&section, trainee, &sources, history)? else {
                 return Ok(Completion::Stopped);
             };
             if end >= self.plan.spec.epochs || self.stops_early(history) {
@@ -295,25 +303,38 @@ impl Session<'_> {
         Ok(Completion::Done(Sources { train, valid }))
     }
 
-    /// Whether the epoch before an interruption was the last, and only what follows the training is missing.
-    fn had_stopped_early(&self, history: &History) -> bool {
-        self.resume.as_ref().is_some_and(|resume| !resume.extends) && self.stops_early(history)
-    }
-
+    /// Whether the last epoch so far is the last of all; not where more was asked for after it.
     fn stops_early(&self, history: &History) -> bool {
-        let stopping = self.plan.spec.early_stopping.as_ref();
-        stopping.is_some_and(|stopping| history::stops_early(&history.values(stopping.monitor.key()), stopping))
+        let Some(stopping) = &self.plan.spec.early_stopping else { return false };
+        let values = history.values(stopping.monitor.key());
+        let goes_past = |epoch: u32| self.past_early_stops().contains(&epoch);
+        history::stops_early(&values, stopping) && !values.last().is_some_and(|(epoch, _)| goes_past(*epoch))
     }
 
-    /// Hands a stretch of epochs to burn-train.
+    /// The epochs after which the training goes on, although early stopping had ended it.
+    fn past_early_stops(&self) -> Vec<u32> {
+        let past = self.stretches.iter().filter(|stretch| stretch.is_past_early_stop);
+        past.map(|stretch| stretch.after_epoch).collect()
+    }
+
+    fn course(&self, history: &History, steps_per_epoch: u64) -> Course {
+        let spec = &self.plan.spec;
+        let stretches = match self.stretches.as_slice() {
+            [] => vec![Stretch::whole(spec.epochs, spec.schedule.value())],
+            stretches => stretches.to_vec(),
+        };
+        Course { schedule: spec.schedule.clone(), stretches, steps_per_epoch, history: history.clone() }
+    }
+
+    /// Hands a section of epochs to burn-train.
     fn fit(
         &self,
-        stretch: &Stretch<'_>,
+        section: &Section<'_>,
         trainee: Trainee,
         sources: &Sources,
         history: &History,
     ) -> Result<Completion<Trainee>, TrainError> {
-        let Stretch { plan, done, end, is_handed_over } = *stretch;
+        let Section { plan, done, end, is_handed_over } = *section;
         let spec = &plan.spec;
         let steps_per_epoch = sources.train.steps_per_epoch();
         let last = self.until_epoch.map_or(end, |until| until.min(end));
@@ -353,11 +374,13 @@ impl Session<'_> {
         let training = if done > 0 { training.checkpoint(done as usize) } else { training };
         let training = match &spec.early_stopping {
             Some(stopping) => {
-                training.early_stopping(Patience::new(self.events.clone(), history.clone(), stopping.clone()))
+                let patience = Patience::new(self.events.clone(), history.clone(), stopping.clone());
+                training.early_stopping(patience.except_after(self.past_early_stops()))
             }
             None => training,
         };
-        let schedule = |base| StepSchedule::new(spec, base, steps_per_epoch, done, history.clone());
+        let course = self.course(history, steps_per_epoch);
+        let schedule = |base| StepSchedule::new(course.clone(), base, done);
         let (groups, _) = rate_groups::of(spec, &plan.network);
         let schedule = rate_groups::scheduler(spec.optimizer.learning_rate(), &groups, schedule);
         let learner = Learner::new(trainee, optimizer::from_spec(&spec.optimizer), schedule);

@@ -42,6 +42,7 @@ pub struct Frame {
     pub prefix: Prefix,
     pub preprocessing: PixelTransform,
     pub loss: Loss,
+    /// Of the loss that trains; what is measured on held-out images is without.
     pub label_smoothing: f64,
     pub clip_global_norm: Option<f64>,
     /// What is measured of every batch.
@@ -76,13 +77,20 @@ impl Frame {
         if self.is_tuned() { values.padded(n_rows, chw) } else { values }
     }
 
-    fn stats(&self, logits: &Tensor<2>, labels: &[u32], weights: Option<Vec<f32>>) -> BatchStats {
+    /// What is measured of a batch: of a training step its loss with `label_smoothing` and weights, of held-out images
+    /// the cross entropy alone, which other values of these keys are comparable by.
+    fn stats(
+        &self,
+        logits: &Tensor<2>,
+        labels: &[u32],
+        (label_smoothing, weights): (f64, Option<Vec<f32>>),
+    ) -> BatchStats {
         let weighted = |losses: Tensor<1>| match weights.clone() {
             Some(weights) => losses * Tensor::from_data(TensorData::new(weights, [labels.len()]), &self.device),
             None => losses,
         };
         let values = |measure: &Measure| match measure {
-            Measure::Loss => weighted(loss::per_image(self.loss, logits.clone(), labels, self.label_smoothing)),
+            Measure::Loss => weighted(loss::per_image(self.loss, logits.clone(), labels, label_smoothing)),
             Measure::Accuracy => loss::correct(self.loss, logits, labels),
             Measure::TopK(k) => loss::in_top_k(logits, labels, *k),
         };
@@ -120,7 +128,7 @@ impl TrainStep for Trainee {
         samples.resize(features.dims()[0], 0);
         let dropout = DropoutAddress { seed: self.frame.seed, epoch: input.pass, samples: &samples };
         let logits = first(self.tail.forward(features.autodiff(), Some(dropout)), n);
-        let stats = self.frame.stats(&logits, &input.labels, input.weights);
+        let stats = self.frame.stats(&logits, &input.labels, (self.frame.label_smoothing, input.weights));
         // The gradients of a step's batches are added up, so together they are those of the mean over its images.
         let share = stats.of(Measure::Loss).clone().sum().div_scalar(input.n_step_images as f64);
         let gradients = share.backward();
@@ -142,7 +150,7 @@ impl InferenceStep for Trainee {
 
     fn step(&self, input: Input) -> BatchStats {
         let logits = self.tail.forward(self.frame.features(input.values, input.chw), None);
-        self.frame.stats(&first(logits, input.labels.len()), &input.labels, None)
+        self.frame.stats(&first(logits, input.labels.len()), &input.labels, (0.0, None))
     }
 }
 

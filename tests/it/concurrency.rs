@@ -55,6 +55,7 @@ async fn write_a_run(home: &Path) {
         params: [("seed".to_owned(), json!(std::process::id()))].into(),
         tags: Vec::new(),
         environment: Default::default(),
+        stretches: Vec::new(),
         trial: None,
     };
     store.create_run(&run).await.unwrap();

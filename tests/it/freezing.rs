@@ -50,6 +50,7 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
         resume: None,
         until_epoch: None,
         measures_test: true,
+        stretches: Vec::new(),
     };
     assert_eq!(session.train().unwrap(), Completion::Done(()));
     drop(session);

@@ -31,6 +31,7 @@ mod rerun;
 mod resume;
 mod schema;
 mod sources;
+mod stretches;
 mod support;
 mod sweep;
 mod sweep_labels;

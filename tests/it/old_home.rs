@@ -7,7 +7,11 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use xp::run::metric::{Measure, MetricKey, Resolution, Split};
+use xp::spec::LoadedSpec;
+use xp::spec::fingerprint;
+use xp::spec::schema::Spec;
 use xp::store::connect::Store;
+use xp::store::list::Observer;
 
 use crate::support::Place;
 
@@ -66,4 +70,34 @@ fn a_home_of_the_first_schema_is_brought_up_to_date_and_says_the_same() {
     let run = place.xp(&["run", "spec.yaml", "--name", "third", "--set", "epochs=1"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(place.json(&["list", "--json"])["runs"].as_array().unwrap().len(), 3);
+}
+
+/// A key that came later does not make other runs of the old ones: the spec as it was written then, read now, has the
+/// fingerprint of the old run on the same images and weights.
+#[test]
+fn an_old_run_is_found_by_the_fingerprint_of_its_spec() {
+    let place = Place::new();
+    let home = place.path(".xp");
+    unpack(&home);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Store::open(&home.join("xp.db")).await.unwrap();
+        let id = store.find_run("first").await.unwrap();
+        let observer = Observer { runs_dir: &home.join("runs"), this_host: "here", now_ms: 0 };
+        let first = store.run_detail(&id, &observer).await.unwrap();
+        // How JPEG was decoded before there was this key is not its default.
+        let sets = ["data.decode=plain".to_owned()];
+        let spec = LoadedSpec::from_text(&place.path("spec.yaml"), first.spec_yaml.clone(), &sets).unwrap().spec;
+        let (data, weights_hash) = (first.data.unwrap(), first.model.unwrap().weights_hash);
+        let print = fingerprint::of_inputs(&spec, &[], &data, &weights_hash, "cpu");
+        assert_ne!(first.summary.fingerprint.as_ref(), Some(&print.run));
+        assert_eq!(store.finished_with_fingerprint(&print.run).await.unwrap(), std::slice::from_ref(&id));
+        let renewed = store.run_summary(&id, &observer).await.unwrap();
+        assert_eq!((renewed.fingerprint, renewed.group), (Some(print.run), Some(print.group)));
+        // What was done under other keys is another run.
+        let other = Spec { label_smoothing: 0.1, ..spec };
+        let print = fingerprint::of_inputs(&other, &[], &data, &weights_hash, "cpu");
+        assert_eq!(store.finished_with_fingerprint(&print.run).await.unwrap(), []);
+        store.close().await;
+    });
 }

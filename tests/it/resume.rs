@@ -177,7 +177,7 @@ fn what_cannot_go_on_says_why() {
     let printed = place.xp(&["resume", "first"]);
     assert_eq!(printed.code, 1);
     assert!(printed.stderr.contains("train images"), "{}", printed.stderr);
-    assert_eq!(place.json(&["show", "first", "--json"])["state"], "failed");
+    assert_eq!(place.json(&["show", "first", "--json"])["state"], "crashed");
     fs::remove_file(place.path("data/train/red/new.png")).unwrap();
 
     // A checkpoint that is damaged is not trained on.

@@ -11,8 +11,11 @@ use crate::cli::resume::go_on;
 use crate::cli::run::{prepared, report};
 use crate::cli::sweep::progress::point_of;
 use crate::cli::sweep::{TrialArgs, find, section_of};
+use crate::launch::going_on::Wanted;
 use crate::launch::{self, Launch};
+use crate::run::engine;
 use crate::run::stop::StopFlag;
+use crate::run::summary::RunSummary;
 use crate::run::sweep::{TrialKey, TrialRecord};
 use crate::spec::fingerprint;
 use crate::store::StoreError;
@@ -34,7 +37,8 @@ pub(super) fn trial(args: &TrialArgs, context: &Context) -> Result<(), Failure> 
     let (started, ending) = match &trial.run {
         Some(id) => {
             let run = context.wait(store.run_detail(id, &context.observer()))?;
-            go_on(context, &run, &loaded_spec(&run, &device)?, (None, true), |launch| {
+            let wanted = Wanted { recorded: &run, epochs: None, restarts_schedule: false };
+            go_on(context, &wanted, &loaded_spec(&run, &device)?, (None, true), |launch| {
                 stop_with_driver(&launch.stop);
                 Launch { until_epoch, measures_test: false, ..launch }
             })?
@@ -72,16 +76,18 @@ fn stop_with_driver(stop: &StopFlag) {
     });
 }
 
-/// Lets a finished run of the same fingerprint stand for the trial, if there is one.
+/// Lets a finished run of the same fingerprint stand for the trial, if there is one whose numbers this engine gives too.
 fn reused(context: &Context, store: &Store, launch: &Launch<'_>, trial: &TrialRecord) -> Result<bool, Failure> {
     // Nobody listens: what is to be said of the images is said when they are used.
     let (sender, _) = sync_channel(1);
     let events = Events::new(sender);
     let found = identity::inputs(launch.plan, &launch.device, launch.resources, &events, &launch.stop)?;
     let Completion::Done((data, weights_hash)) = found else { return Ok(false) };
-    let print = fingerprint::of_inputs(&launch.plan.spec, &data, &weights_hash, launch.device.class);
+    let print = fingerprint::of_inputs(&launch.plan.spec, &[], &data, &weights_hash, launch.device.class);
     let same = context.wait(store.finished_with_fingerprint(&print.run))?;
-    let Some(run) = same.first() else { return Ok(false) };
-    context.wait(store.reuse_run(&trial.key, run))?;
+    let same = context.wait(store.run_summaries(&same, &context.observer()))?;
+    let is_repeatable = |run: &&RunSummary| engine::has_same_numbers(run.engine.as_deref(), &run.params);
+    let Some(run) = same.iter().find(is_repeatable) else { return Ok(false) };
+    context.wait(store.reuse_run(&trial.key, &run.id))?;
     Ok(true)
 }

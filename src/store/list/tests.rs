@@ -13,7 +13,7 @@ fn a_run_is_told_from_its_start_to_its_end() {
         let run = sample::new_run("01A", "fashion-brave-otter", 1_000);
         let lock = RunLock::take(&folder.path().join("01A")).unwrap();
         assert_eq!(store.create_run(&run).await.unwrap(), "fashion-brave-otter");
-        store.set_fingerprint(&run.id, "print", "group").await.unwrap();
+        store.set_fingerprint(&run.id, &sample::fingerprint("print")).await.unwrap();
         store.append_step_points(&run.id, &[(VALID_LOSS, point(1, 9.0))]).await.unwrap();
         for (epoch, loss, accuracy) in [(1, 0.5, 0.80), (2, 0.4, 0.90), (3, 0.6, 0.85)] {
             let points = [(VALID_LOSS, point(epoch, loss)), (VALID_ACCURACY, point(epoch, accuracy))];

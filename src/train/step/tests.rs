@@ -137,6 +137,31 @@ fn twenty_steps_agree_with_keras() {
     }
 }
 
+/// Held-out images are measured by the cross entropy alone, which is Keras' loss of the case without more.
+#[test]
+fn the_loss_of_held_out_images_is_without_smoothing_and_weights() {
+    let golden: Value = serde_json::from_str(include_str!("../../../tests/fixtures/training_golden.json")).unwrap();
+    let size = |key: &str| golden[key].as_u64().unwrap() as usize;
+    let is_plain =
+        |case: &Value| ["label_smoothing", "class_weights", "accumulation"].iter().all(|key| case[key].is_null());
+    let cases = golden["cases"].as_array().unwrap();
+    let plain = cases.iter().find(|case| is_plain(case)).unwrap()["losses"][0].as_f64().unwrap() as f32;
+    let smoothed: Vec<&Value> = cases.iter().filter(|case| !case["label_smoothing"].is_null()).collect();
+    assert_eq!(smoothed.len(), 2);
+    for case in smoothed {
+        let (trainee, _) = trainee(case, size("n_features"), size("n_classes"));
+        let batch = Input { weights: None, ..input(&golden, case, 0, 1) };
+        let mean = |stats: BatchStats| {
+            let losses: Vec<f32> = stats.of(Measure::Loss).clone().try_into_vec_as().unwrap();
+            losses.iter().sum::<f32>() / losses.len() as f32
+        };
+        let held_out = mean(InferenceStep::step(&trainee.valid(), batch.clone()));
+        assert!((held_out - plain).abs() <= 1e-5 * plain, "{held_out} {plain}");
+        let trained = mean(TrainStep::step(&trainee, batch).item);
+        assert!((trained - plain).abs() > 1e-3, "{trained} {plain}");
+    }
+}
+
 /// Rows that only fill a batch up have no part in the losses and in the gradients.
 #[test]
 fn a_padded_batch_trains_as_its_images_alone_do() {

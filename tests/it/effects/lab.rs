@@ -157,6 +157,7 @@ impl Lab {
             resume: None,
             until_epoch: None,
             measures_test: true,
+            stretches: Vec::new(),
         };
         session.train().map_err(|error| error.to_string())?;
         drop(session);

@@ -158,7 +158,6 @@ impl Lab {
         let plan = plan(&loaded).unwrap();
         let launch = self.launch(&loaded, &plan);
         let launch = Launch { name: Some(name.to_owned()), until_epoch, rerun_of, ..launch };
-            measures_test: true,
         launch::run(&launch, &mut Quiet(None)).unwrap().1
     }
 
@@ -177,6 +176,7 @@ impl Lab {
             rerun_of: None,
             trial: None,
             until_epoch: None,
+            measures_test: true,
         }
     }
 

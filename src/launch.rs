@@ -44,6 +44,7 @@ use crate::store::lock::RunLock;
 use crate::store::resume::Resumption;
 use crate::store::runs::{Ending, NewRun, RunName};
 use crate::train::channel::Events;
+use crate::train::checkpoint::CheckpointError;
 use crate::train::device::TrainDevice;
 use crate::train::extract::folder;
 use crate::train::history::EpochValues;
@@ -103,6 +104,10 @@ pub enum LaunchError {
     Store(#[from] StoreError),
     #[error("record the run {run}: {source}")]
     Recording { run: String, source: StoreError },
+    #[error("go on from the checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("convert the checkpoints: {0}")]
+    Convert(TrainError),
     #[error("write {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("start the recording: {0}")]
@@ -140,7 +145,11 @@ pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Res
     let observer = Observer { runs_dir: &launch.home.runs_dir(), this_host: &host(), now_ms: now_ms() };
     let run = runtime.block_on(store.run_detail(id, &observer))?;
     let history = runtime.block_on(history(&store, id, &launch.plan.spec))?;
-    let going_on = GoingOn::from_record(&run, history);
+    let mut going_on = GoingOn::from_record(&run, history);
+    // Before anything of the run is changed.
+    going_on.verify(&run_dir)?;
+    let converted = going_on.convert(&run_dir, &launch.home.objects_dir(), launch.plan)?;
+    runtime.block_on(store.replace_checkpoints(id, &converted))?;
     going_on.sweep(&run_dir);
     let spec = &launch.plan.spec;
     let resumption = Resumption {
@@ -150,7 +159,7 @@ pub fn resume(launch: &Launch<'_>, id: &RunId, watcher: &mut dyn Watcher) -> Res
         at_ms: now_ms(),
         resolved_json: format!("{:#}\n", fingerprint::resolved(spec)),
         params: fingerprint::params(spec),
-        last_epoch: going_on.point.epoch,
+        last_epoch: going_on.point.epoch(),
     };
     write(&run_dir.join("resolved.json"), resumption.resolved_json.as_bytes())?;
     runtime.block_on(store.resume_run(&resumption))?;
@@ -197,11 +206,12 @@ fn conduct(
     let (sender, receiver) = sync_channel(QUEUE_LEN);
     let events = Events::new(sender);
     let waits = events.waits();
+    let last = resume.as_ref().and_then(|resume| resume.checkpoints.last().cloned());
     let (recorded, ending) = span.in_scope(|| {
         let trainer = spawn(launch, &started.run_dir, expected, resume, events, span.clone());
         let (spec, device_class, stop) = (&launch.plan.spec, launch.device.class, &launch.stop);
         let recorder =
-            Recorder { store, run: started, spec, device_class, stop, committed, warnings: &launch.warnings };
+            Recorder { store, run: started, spec, device_class, stop, committed, last, warnings: &launch.warnings };
         let recorded = runtime.block_on(recorder.record(&receiver, watcher));
         drop(receiver);
         (recorded, ending(trainer))
@@ -295,12 +305,14 @@ fn spawn(
     let (plan, device, run_dir) = (launch.plan.clone(), launch.device.clone(), run_dir.to_owned());
     let (resources, stop, until_epoch) = (launch.resources, launch.stop.clone(), launch.until_epoch);
     let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
+    let objects_dir = launch.home.objects_dir();
     thread::spawn(move || {
         let _span = span.entered();
         let session = Session {
             plan: &plan,
             device: &device,
             run_dir: &run_dir,
+            objects_dir: &objects_dir,
             resources,
             cache,
             events,

@@ -48,6 +48,7 @@ fn of(n_events: u64, pace: Duration) -> Value {
         device_class: "cpu",
         stop: &stop,
         committed: Vec::new(),
+        last: None,
         warnings: &[],
     };
     runtime.block_on(recorder.record(&receiver, &mut Silent)).expect("everything is recorded");

@@ -7,7 +7,7 @@ use crate::launch::commit::{Committer, now_ms};
 use crate::launch::keep::Committed;
 use crate::launch::system::SystemMonitor;
 use crate::launch::{Started, Watcher};
-use crate::run::event::Event;
+use crate::run::event::{Event, SavedCheckpoint};
 use crate::run::metric::{MetricKey, Point};
 use crate::run::stop::StopFlag;
 use crate::spec::schema::Spec;
@@ -29,6 +29,8 @@ pub struct Recorder<'a> {
     pub stop: &'a StopFlag,
     /// Checkpoints that are there already, by epoch.
     pub committed: Vec<Committed>,
+    /// The last of them.
+    pub last: Option<SavedCheckpoint>,
     /// What was known before the run began.
     pub warnings: &'a [String],
 }
@@ -41,6 +43,7 @@ impl Recorder<'_> {
     pub async fn record(self, events: &Receiver<Event>, watcher: &mut dyn Watcher) -> Result<u64, StoreError> {
         let mut committer = Committer::new(self.store, self.run, self.spec, self.device_class);
         committer.committed = self.committed;
+        committer.last = self.last;
         let mut failed = warn(self.warnings, &mut committer, watcher).await.err();
         if failed.is_some() {
             self.stop.raise();

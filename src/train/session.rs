@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
@@ -11,7 +11,7 @@ use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::{NamedTensors, count_parameters, hash};
 use crate::run::detail::RunDetail;
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, TrainedFacts};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, SavedCheckpoint, TrainedFacts};
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
@@ -21,7 +21,9 @@ use crate::train::batches;
 use crate::train::bill;
 use crate::train::bridge::{NanGuard, NotFinite, Patience, ProgressBridge, Recorder, RecorderSettings};
 use crate::train::channel::Events;
-use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
+use crate::train::checkpoint::Checkpoints;
+use crate::train::checkpoint::objects::FrozenObjects;
+use crate::train::checkpoint::writer::{EpochWriter, EveryEpoch, OptimizerWriter, ScheduleWriter, TrainedWriter};
 use crate::train::device::TrainDevice;
 use crate::train::evaluate;
 use crate::train::feed::{Feed, Source};
@@ -44,6 +46,8 @@ pub struct Session<'a> {
     pub device: &'a TrainDevice,
     /// The run's own folder, for its checkpoints.
     pub run_dir: &'a Path,
+    /// Where the tensors that do not train are kept, for all runs.
+    pub objects_dir: &'a Path,
     pub resources: Resources,
     /// Where the frozen layers' output may be kept on disk.
     pub cache: Option<FeatureCache>,
@@ -59,12 +63,19 @@ pub struct Session<'a> {
 /// What an earlier process of the same run left behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResumePoint {
-    /// The last committed epoch, whose checkpoint is there; 0 when none was.
-    pub epoch: u32,
+    /// The checkpoints that are there, by epoch; training goes on from the last.
+    pub checkpoints: Vec<SavedCheckpoint>,
     /// The committed epochs' values of the metrics that decide something.
     pub history: EpochValues,
     /// Whether the run had finished before: what is asked for is more than what ended it.
     pub extends: bool,
+}
+
+impl ResumePoint {
+    /// The last committed epoch; 0 when none was.
+    pub fn epoch(&self) -> u32 {
+        self.checkpoints.last().map_or(0, |checkpoint| checkpoint.epoch)
+    }
 }
 
 /// What a run must be trained on, because it goes on with a record or repeats one; nothing is asked of what is `None`.
@@ -119,7 +130,10 @@ impl Session<'_> {
         self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&plan, &splits);
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
-        let Completion::Done((plan, trained)) = self.all_steps(network.trainee, &splits, &history)? else {
+        let recorded = self.resume.as_ref().map_or(&[][..], |resume| &resume.checkpoints);
+        let checkpoints = Checkpoints::new(self.run_dir, recorded);
+        let Completion::Done((plan, trained)) = self.all_steps(network.trainee, &splits, &history, &checkpoints)?
+        else {
             return Ok(Completion::Stopped);
         };
         let as_it_ends = self.as_it_ends(&plan, trained.clone())?;
@@ -130,7 +144,7 @@ impl Session<'_> {
             trained_hash: hash(&tensors.trained),
         }));
         drop((tensors, as_it_ends));
-        self.test((plan, trained), &splits, &history)
+        self.test((plan, trained), &splits, &history, &checkpoints)
     }
 
     /// A network cut as in the last step, whose frozen layers no step trains.
@@ -204,7 +218,7 @@ impl Session<'_> {
 
     /// The last epoch that an earlier process committed.
     fn epochs_done(&self) -> u32 {
-        self.resume.as_ref().map_or(0, |resume| resume.epoch)
+        self.resume.as_ref().map_or(0, ResumePoint::epoch)
     }
 
     /// Trains from where the run is to its last epoch, step after step of its plan; gives the last epoch's plan and network.
@@ -214,14 +228,15 @@ impl Session<'_> {
         untrained: Trainee,
         splits: &Splits,
         history: &History,
+        checkpoints: &Checkpoints,
     ) -> Result<Completion<(Cow<'_, Plan>, Trainee)>, TrainError> {
         let mut done = self.epochs_done();
         if done > 0 {
-            checkpoint::verify(self.run_dir, done)?;
+            checkpoints.open(done)?.verify()?;
         }
         if done >= self.plan.spec.epochs || self.had_stopped_early(history) {
             let plan = self.plan.in_epoch(done);
-            let trained = self.at_epoch(&plan, done)?;
+            let trained = self.at_epoch(&plan, done, checkpoints)?;
             return Ok(Completion::Done((plan, trained)));
         }
         let starts = self.plan.spec.step_starts();
@@ -240,7 +255,7 @@ impl Session<'_> {
             let before = Some(done).filter(|done| *done > 0).map(|done| self.plan.in_epoch(done));
             let before = before.filter(|before| before.network.freeze != plan.network.freeze);
             let trainee = match (&before, untrained.take()) {
-                (Some(before), _) => self.recut(before, self.at_epoch(before, done)?, &plan)?,
+                (Some(before), _) => self.recut(before, self.at_epoch(before, done, checkpoints)?, &plan)?,
                 (None, Some(untrained)) => untrained,
                 (None, None) => network::build(&plan, self.device)?.trainee,
             };
@@ -248,7 +263,7 @@ impl Session<'_> {
                 return Ok(Completion::Stopped);
             };
             let stretch = Stretch { plan: &plan, done, end, is_handed_over: before.is_some() };
-            let Completion::Done(trained) = self.fit(&stretch, trainee, &sources, history)? else {
+            let Completion::Done(trained) = self.fit(&stretch, trainee, &sources, (history, checkpoints))? else {
                 return Ok(Completion::Stopped);
             };
             if end >= self.plan.spec.epochs || self.stops_early(history) {
@@ -259,8 +274,8 @@ impl Session<'_> {
     }
 
     /// The network of an epoch's checkpoint, whose plan is that of the epoch.
-    fn at_epoch(&self, plan: &Plan, epoch: u32) -> Result<Trainee, TrainError> {
-        evaluate::load(network::build(plan, self.device)?.trainee, self.run_dir, epoch)
+    fn at_epoch(&self, plan: &Plan, epoch: u32, checkpoints: &Checkpoints) -> Result<Trainee, TrainError> {
+        evaluate::load(network::build(plan, self.device)?.trainee, plan, &checkpoints.open(epoch)?)
     }
 
     fn sources(&self, plan: &Plan, splits: &Splits, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
@@ -293,7 +308,7 @@ impl Session<'_> {
         stretch: &Stretch<'_>,
         trainee: Trainee,
         sources: &Sources,
-        history: &History,
+        (history, checkpoints): (&History, &Checkpoints),
     ) -> Result<Completion<Trainee>, TrainError> {
         let Stretch { plan, done, end, is_handed_over } = *stretch;
         let spec = &plan.spec;
@@ -304,11 +319,16 @@ impl Session<'_> {
             let feed = Feed::new(Arc::clone(source), done, self.stop.clone(), interrupter.clone());
             feed.map(Arc::new).map_err(|error| TrainError::Engine(error.to_string()))
         };
-        let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), steps_per_epoch);
-        let [model, optimizer, state] = PartWriter::all(&writer);
-        let handed_over = is_handed_over.then(|| trainee.clone().into_record().into_bytes()).transpose();
-        let handed_over = handed_over.map_err(|error| TrainError::Engine(error.to_string()))?;
-        let model = model.restoring(handed_over.map(|bytes| bytes.to_vec()));
+        let writer = Arc::new(EpochWriter {
+            checkpoints: checkpoints.clone(),
+            network: plan.network.clone(),
+            frozen: FrozenObjects::of(plan, self.objects_dir)?,
+            events: self.events.clone(),
+            steps_per_epoch,
+            written: Mutex::default(),
+        });
+        let restored = is_handed_over.then(|| trainee.clone().into_record());
+        let trained = TrainedWriter { writer: Arc::clone(&writer), restored };
         let guard = (spec.on_nan == OnNan::Stop).then(|| NanGuard::new(interrupter.clone()));
         let settings = RecorderSettings {
             log_every: spec.log_every,
@@ -324,7 +344,7 @@ impl Session<'_> {
             .with_metric_logger(recorder)
             .renderer(Box::new(ProgressBridge::new(self.events.clone(), spec.epochs, done)))
             .with_interrupter(interrupter)
-            .with_custom_checkpointers(model, optimizer, state)
+            .with_custom_checkpointers(trained, OptimizerWriter(writer), ScheduleWriter)
             .with_checkpointing_strategy(EveryEpoch)
             .grads_accumulation(spec.gradient_accumulation_steps as usize)
             .with_training_strategy(ExecutionStrategy::SingleDevice(device).into());
@@ -362,6 +382,7 @@ impl Session<'_> {
         (last_plan, trained): (Cow<'_, Plan>, Trainee),
         splits: &Splits,
         history: &History,
+        checkpoints: &Checkpoints,
     ) -> Result<Completion<()>, TrainError> {
         let Some(images) = of_split(splits, Split::Test) else { return Ok(Completion::Done(())) };
         let monitor = self.plan.spec.checkpoint.monitor.key();
@@ -370,8 +391,8 @@ impl Session<'_> {
         let epoch = history.best_epoch(monitor).unwrap_or_else(last);
         let plan = self.plan.in_epoch(epoch);
         let trainee = match plan.network.freeze == last_plan.network.freeze {
-            true => evaluate::load(trained, self.run_dir, epoch)?,
-            false => self.at_epoch(&plan, epoch)?,
+            true => evaluate::load(trained, &plan, &checkpoints.open(epoch)?)?,
+            false => self.at_epoch(&plan, epoch, checkpoints)?,
         };
         let source = self.reading(&plan).source(Arc::clone(images), Split::Test, trainee.frame())?;
         let Completion::Done(test) = source else { return Ok(Completion::Stopped) };

@@ -183,7 +183,7 @@ fn what_cannot_go_on_says_why() {
     // A checkpoint that is damaged is not trained on.
     let shown = place.json(&["show", "first", "--json"]);
     let last = shown["checkpoints"].as_array().unwrap().last().unwrap()["path"].as_str().unwrap().to_owned();
-    let optimizer = place.path(".xp/runs").join(shown["id"].as_str().unwrap()).join(last).join("optimizer");
+    let optimizer = place.path(".xp/runs").join(shown["id"].as_str().unwrap()).join(last).join("optimizer.safetensors");
     fs::write(optimizer, "nothing").unwrap();
     let printed = place.xp(&["resume", "first"]);
     assert_eq!(printed.code, 1);

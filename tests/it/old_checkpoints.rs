@@ -167,3 +167,64 @@ fn is_read_and_gone_on_with(format: u32) {
 fn format_3_is_read_and_gone_on_with() {
     is_read_and_gone_on_with(3);
 }
+
+/// A conversion may be killed before the database names its result, or before what it replaces is removed.
+#[test]
+fn a_conversion_that_was_killed_is_no_obstacle() {
+    let old = Old::unpack(3);
+    let checkpoint = old.kept("adam").last().unwrap().clone();
+    let folder = old.run_dir("adam").join(checkpoint["path"].as_str().unwrap());
+    for half in ["manifest.json", "trained.safetensors", "optimizer.safetensors"] {
+        fs::write(folder.join(half), "half").unwrap();
+    }
+    old.reads_the_same("adam", &old.told["runs"]["adam"]);
+    // As it is once the database names the new files, and the old ones are still there.
+    let other = Old::unpack(3);
+    assert_eq!(old.place.xp(&["resume", "sgd", "--epochs", "3"]).code, 0);
+    let kept = old.kept("sgd");
+    let last = kept.last().unwrap()["path"].as_str().unwrap();
+    for name in ["manifest", "model", "optimizer", "state"] {
+        let from = other.run_dir("sgd").join("checkpoints/epoch-0002").join(name);
+        fs::copy(from, old.run_dir("sgd").join(last).join(name)).unwrap();
+    }
+    assert_eq!(old.format_of("sgd", kept.last().unwrap()), FORMAT);
+    for (name, epochs) in [("adam", "30"), ("sgd", "4")] {
+        let more: &[&str] = if name == "sgd" { &["--epochs", epochs] } else { &[] };
+        let resumed = old.place.xp(&[&["resume", name], more].concat());
+        assert_eq!(resumed.code, 0, "{}", resumed.stderr);
+        let (shown, whole) = (old.place.json(&["show", name, "--json"]), &old.told["runs"][name]["whole"]);
+        assert!(!old.is_of_this_machine() || shown["trained"] == whole["trained"], "{name}");
+        for checkpoint in old.kept(name) {
+            let files = names(&old.run_dir(name).join(checkpoint["path"].as_str().unwrap()));
+            assert!(files.iter().all(|file| file.contains('.')), "{files:?}");
+        }
+    }
+}
+
+#[test]
+fn formats_that_no_xp_reads_are_named() {
+    let old = Old::unpack(3);
+    let checkpoint = old.kept("sgd").last().unwrap().clone();
+    let manifest = old.run_dir("sgd").join(checkpoint["path"].as_str().unwrap()).join("manifest");
+    for format in [2, 5] {
+        let text = fs::read_to_string(&manifest).unwrap();
+        let text = text.replace("\"format\": 3", &format!("\"format\": {format}"));
+        let hash = blake3::hash(text.as_bytes()).to_hex();
+        fs::write(&manifest, &text).unwrap();
+        sql(
+            &old.place,
+            &format!(
+                "UPDATE checkpoints SET manifest_hash = '{hash}' WHERE path LIKE '%epoch-0002' AND run_id = '{}'",
+                old.told["runs"]["sgd"]["id"].as_str().unwrap()
+            ),
+        );
+        for arguments in [&["evaluate", "sgd", "--checkpoint", "last"][..], &["resume", "sgd", "--epochs", "3"]] {
+            let printed = old.place.xp(arguments);
+            assert_eq!(printed.code, 1);
+            assert!(printed.stderr.contains(&format!("format {format}")), "{}", printed.stderr);
+            assert!(printed.stderr.contains("reads 3 and 4"), "{}", printed.stderr);
+        }
+        fs::write(&manifest, text.replace(&format!("\"format\": {format}"), "\"format\": 3")).unwrap();
+    }
+    assert_eq!(old.place.json(&["show", "sgd", "--json"])["state"], "finished");
+}

@@ -168,6 +168,11 @@ fn format_3_is_read_and_gone_on_with() {
     is_read_and_gone_on_with(3);
 }
 
+#[test]
+fn format_4_is_read_and_gone_on_with() {
+    is_read_and_gone_on_with(4);
+}
+
 /// A conversion may be killed before the database names its result, or before what it replaces is removed.
 #[test]
 fn a_conversion_that_was_killed_is_no_obstacle() {

@@ -145,3 +145,94 @@ fn refuse_others(tensors: &Tensors) -> Result<(), String> {
     let first = tensors.keys().next();
     first.map_or(Ok(()), |name| Err(format!("it has {name}, which the network does not train")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use burn::module::Module;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::models::backbone;
+    use crate::models::classifier::{Sources, Tail};
+    use crate::models::freeze::freeze;
+    use crate::models::head;
+    use crate::models::layout::Form;
+    use crate::models::parameters::{Parameters, ParametersError};
+    use crate::models::segment::Norms;
+    use crate::spec::schema::model::BackboneName;
+    use crate::spec::schema::precision::PrefixPrecision;
+    use crate::spec::short_forms::FrozenLayers;
+    use crate::train::checkpoint::names::frozen_rows;
+
+    fn network(name: BackboneName, frozen: &FrozenLayers, norms: Norms) -> NetworkPlan {
+        let layout = backbone::layout(name, Form::Torch);
+        let freeze = freeze(frozen, &layout).unwrap();
+        let head = head::plan(&head::default_layers(2), 2, layout.output_chw(layout.nodes.len(), 64, 64)).unwrap();
+        NetworkPlan { layout, freeze, norms, head, prefix_precision: PrefixPrecision::F32 }
+    }
+
+    struct Zeros;
+
+    impl Parameters for Zeros {
+        fn values(&self, address: &TensorAddress) -> Result<Vec<f32>, ParametersError> {
+            Ok(vec![0.0; address.n_values()])
+        }
+
+        fn hash(&self) -> String {
+            String::new()
+        }
+    }
+
+    /// The names of burn's fields are known to [`placed`], and every tensor of a network is in one place: it trains, or it is
+    /// in a row's object.
+    #[test]
+    fn every_tensor_of_a_network_is_found_in_burns_record_of_it() {
+        use BackboneName::{EfficientnetLite0, MobilenetV2, Resnet18, Resnet50, Vgg11Bn, VggTiny};
+        for name in [EfficientnetLite0, MobilenetV2, Resnet18, Resnet50, Vgg11Bn, VggTiny] {
+            for (frozen, norms) in [
+                (FrozenLayers::None, Norms::Trained),
+                (FrozenLayers::Stages(2), Norms::Frozen),
+                (FrozenLayers::Count(7), Norms::Trained),
+                (FrozenLayers::All, Norms::Frozen),
+            ] {
+                let network = network(name, &frozen, norms);
+                let sources = Sources { backbone: &Zeros, head: &Zeros };
+                let tail = Tail::new(&network, sources, &Device::flex()).unwrap();
+                let record = tail.into_record().into_bytes().unwrap();
+                let reader = reader(record).unwrap();
+                // The record of a training is that of the tail under its field's name.
+                let found: BTreeSet<String> =
+                    reader.tensor_names().into_iter().map(|name| format!("tail.{name}")).collect();
+                let known: BTreeSet<String> = placed(&network).into_iter().map(|placed| placed.path).collect();
+                assert_eq!(found, known, "{}", name.as_str());
+                let trained = placed(&network).into_iter().filter(|placed| placed.trains).map(|p| p.address.name);
+                let rows = frozen_rows(&network);
+                let frozen = rows.iter().flat_map(|row| row.tensors.iter().map(|address| address.name.clone()));
+                let all: Vec<String> = trained.chain(frozen).collect();
+                let backbone = network.layout.nodes.iter().map(|node| node.operation.tensors().len()).sum::<usize>();
+                assert_eq!(all.len(), backbone + 2);
+                assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+                assert_eq!(rows.iter().map(|row| &row.name).collect::<BTreeSet<_>>().len(), rows.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_a_network_is_named() {
+        let network = network(BackboneName::VggTiny, &FrozenLayers::All, Norms::Frozen);
+        let kernel = || TensorData::new(vec![0.0_f32; 16], [8, 2]);
+        let of = |tensors: &[(&str, TensorData)]| {
+            let tensors = tensors.iter().map(|(name, data)| ((*name).to_owned(), data.clone())).collect();
+            module_record(tensors, &network).map(|record| record.len())
+        };
+        let bias = || TensorData::new(vec![0.0_f32; 2], [2]);
+        assert_eq!(of(&[("head.1.weight", kernel()), ("head.1.bias", bias())]), Ok(2));
+        assert_eq!(of(&[("head.1.weight", kernel())]).unwrap_err(), "it has no head.1.bias");
+        let error = of(&[("head.1.weight", bias()), ("head.1.bias", bias())]).unwrap_err();
+        assert!(error.contains("head.1.weight has shape"), "{error}");
+        let error = of(&[("head.1.weight", kernel()), ("head.1.bias", bias()), ("a", bias())]).unwrap_err();
+        assert_eq!(error, "it has a, which the network does not train");
+    }
+}

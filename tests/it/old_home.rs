@@ -86,7 +86,7 @@ fn a_migration_copies_the_database_first_and_keeps_the_newest_copy_alone() {
     check(&place);
     let newest = schema(&home.join("xp.db"));
     let copy = home.join(format!("xp.db.before-{newest}"));
-    assert_eq!(backups(&home), [copy.clone()]);
+    assert_eq!(backups(&home), std::slice::from_ref(&copy));
     assert_eq!(schema(&copy), OLD_SCHEMA);
     // What is up to date is not copied, nor is what is new.
     fs::remove_file(&copy).unwrap();

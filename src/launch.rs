@@ -49,6 +49,7 @@ use crate::store::lock::RunLock;
 use crate::store::resume::Resumption;
 use crate::store::runs::{Ending, NewRun, RunName};
 use crate::train::channel::Events;
+use crate::train::checkpoint::CheckpointError;
 use crate::train::device::TrainDevice;
 use crate::train::extract::folder;
 use crate::train::history::EpochValues;
@@ -115,6 +116,10 @@ pub enum LaunchError {
     Refused { run: String, error: RunError },
     #[error("record the run {run}: {source}")]
     Recording { run: String, source: StoreError },
+    #[error("go on from the checkpoint: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("convert the checkpoints: {0}")]
+    Convert(TrainError),
     #[error("write {}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
     #[error("start the recording: {0}")]
@@ -181,7 +186,11 @@ pub fn resume(
     let run = runtime.block_on(store.run_detail(id, &observer))?;
     refusal_under_lock(&run, &this_host, spec, wanted)?;
     let history = runtime.block_on(history(&store, id, spec))?;
-    let going_on = GoingOn::from_record(&run, history, spec, wanted.restarts_schedule);
+    let mut going_on = GoingOn::from_record(&run, history, spec, wanted.restarts_schedule);
+    // Before anything of the run is changed.
+    going_on.verify(&run_dir)?;
+    let converted = going_on.convert(&run_dir, &launch.home.objects_dir(), launch.plan)?;
+    runtime.block_on(store.replace_checkpoints(id, &converted))?;
     going_on.sweep(&run_dir);
     let resumption = Resumption {
         id: id.clone(),
@@ -192,7 +201,7 @@ pub fn resume(
         params: params(spec, &going_on.stretches),
         stretches: going_on.stretches.clone(),
         engine: engine::after_going_on(run.summary.engine.as_deref(), &run.summary.params),
-        last_epoch: going_on.point.epoch,
+        last_epoch: going_on.point.epoch(),
     };
     let started = Started { id: id.clone(), name: run.summary.name.clone(), run_dir };
     let conduct_of = Conduct { launch, runtime, store, started, _lock: lock };
@@ -259,6 +268,7 @@ fn conduct(conduct: &Conduct<'_>, course: Course, watcher: &mut dyn Watcher) -> 
     let (sender, receiver) = sync_channel(QUEUE_LEN);
     let events = Events::new(sender);
     let waits = events.waits();
+    let last = resume.as_ref().and_then(|resume| resume.checkpoints.last().cloned());
     let (recorded, ending) = span.in_scope(|| {
         let trainer = spawn(launch, &started.run_dir, (expected, resume, stretches.clone()), events, span.clone());
         let recorder = Recorder {
@@ -269,6 +279,7 @@ fn conduct(conduct: &Conduct<'_>, course: Course, watcher: &mut dyn Watcher) -> 
             stop: &launch.stop,
             stretches: &stretches,
             committed,
+            last,
             resumption: resumption.as_ref(),
             warnings: &warnings,
         };
@@ -375,12 +386,14 @@ fn spawn(
     let (resources, stop) = (launch.resources, launch.stop.clone());
     let (until_epoch, measures_test) = (launch.until_epoch, launch.measures_test);
     let cache = FeatureCache::of_spec(&launch.plan.spec.cache, launch.home.feature_cache_dir());
+    let objects_dir = launch.home.objects_dir();
     thread::spawn(move || {
         let _span = span.entered();
         let session = Session {
             plan: &plan,
             device: &device,
             run_dir: &run_dir,
+            objects_dir: &objects_dir,
             resources,
             cache,
             events,

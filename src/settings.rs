@@ -42,6 +42,11 @@ impl Home {
         self.path.join("cache").join("features")
     }
 
+    /// The folder of tensors that do not train, for all runs.
+    pub fn objects_dir(&self) -> PathBuf {
+        self.path.join("objects")
+    }
+
     /// The folder of a sweep's lock and its trials' messages.
     pub fn sweep_dir(&self, id: &RunId) -> PathBuf {
         self.path.join("sweeps").join(id.as_str())

@@ -4,6 +4,7 @@
 //! what goes into a run's folder is for others.
 
 pub mod artifacts;
+mod backup;
 mod blocks;
 pub mod checkpoints;
 pub mod connect;
@@ -47,6 +48,9 @@ pub enum StoreError {
         path.display()
     )]
     NewerDatabase { path: PathBuf, found: i64, known: i64 },
+
+    #[error("back up {} before its schema is brought up to date, which has changed nothing of it: {source}", path.display())]
+    Backup { path: PathBuf, source: sqlx::Error },
 
     #[error("bring the schema of {} up to date: {source}", path.display())]
     Migrate { path: PathBuf, source: sqlx::migrate::MigrateError },

@@ -50,6 +50,7 @@ fn of(n_events: u64, pace: Duration) -> Value {
         stretches: &[],
         committed: Vec::new(),
         resumption: None,
+        last: None,
         warnings: &[],
     };
     runtime.block_on(recorder.record(&receiver, &mut Silent)).outcome.expect("everything is recorded");

@@ -15,6 +15,7 @@ use crate::spec::fingerprint;
 use crate::spec::schema::Spec;
 use crate::store::StoreError;
 use crate::store::connect::Store;
+use crate::train::checkpoint::{self, Checkpoint};
 
 /// Images left out are written in groups: there may be very many.
 const SKIPPED_GROUP: usize = 256;
@@ -33,6 +34,8 @@ pub(crate) struct Committer<'a> {
     pub device_class: &'static str,
     pub pending: BTreeMap<u32, PendingEpoch>,
     pub committed: Vec<Committed>,
+    /// The checkpoint of the last committed epoch.
+    pub last: Option<SavedCheckpoint>,
     pub skipped: Vec<SkippedInput>,
     pub step_points: Vec<(MetricKey, Point)>,
     pub data: Option<DataFacts>,
@@ -58,6 +61,7 @@ impl<'a> Committer<'a> {
             device_class,
             pending: BTreeMap::new(),
             committed: Vec::new(),
+            last: None,
             skipped: Vec::new(),
             step_points: Vec::new(),
             data: None,
@@ -155,7 +159,11 @@ impl<'a> Committer<'a> {
         let value = points.iter().find(|(key, _)| *key == monitor).map(|(_, point)| point.value);
         self.store.commit_epoch(self.id, epoch, &points, &checkpoint, value).await?;
         self.committed.push(Committed { epoch, monitor_value: value.unwrap_or(f64::NAN) });
+        let before = self.last.replace(checkpoint);
         self.remove_superseded().await?;
+        if let Some(before) = before.filter(|before| self.committed.iter().any(|kept| kept.epoch == before.epoch)) {
+            self.remove_optimizer(&before).await?;
+        }
         Ok(Some(points))
     }
 
@@ -169,7 +177,7 @@ impl<'a> Committer<'a> {
         // Marked first: a kill in between leaves a folder nobody needs, not a row whose files are gone.
         self.store.mark_checkpoints_deleted(self.id, &epochs).await?;
         for epoch in &epochs {
-            let folder = self.run_dir.join(crate::train::checkpoint::folder(*epoch));
+            let folder = self.run_dir.join(checkpoint::folder(*epoch));
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(folder = %folder.display(), %error, "an old checkpoint stays");
@@ -179,6 +187,19 @@ impl<'a> Committer<'a> {
         }
         self.committed.retain(|checkpoint| !epochs.contains(&checkpoint.epoch));
         Ok(())
+    }
+
+    /// Removes the optimizer's state from the checkpoint that was the last before: training goes on from the newest alone.
+    async fn remove_optimizer(&self, before: &SavedCheckpoint) -> Result<(), StoreError> {
+        let opened = Checkpoint::open(self.run_dir, before).map_err(|error| error.to_string());
+        match opened.and_then(|checkpoint| checkpoint.without_optimizer().map_err(|error| error.to_string())) {
+            Ok(Some(n_bytes)) => self.store.set_checkpoint_size(self.id, before.epoch, n_bytes).await,
+            Ok(None) => Ok(()),
+            Err(error) => {
+                tracing::warn!(epoch = before.epoch, error, "the optimizer's state of an older epoch stays");
+                Ok(())
+            }
+        }
     }
 }
 

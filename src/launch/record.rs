@@ -7,7 +7,7 @@ use crate::launch::commit::{Committer, now_ms};
 use crate::launch::keep::Committed;
 use crate::launch::system::SystemMonitor;
 use crate::launch::{Started, Watcher, whole};
-use crate::run::event::Event;
+use crate::run::event::{Event, SavedCheckpoint};
 use crate::run::metric::{MetricKey, Point};
 use crate::run::stop::StopFlag;
 use crate::run::stretch::Stretch;
@@ -33,6 +33,8 @@ pub struct Recorder<'a> {
     pub stretches: &'a [Stretch],
     /// Checkpoints that are there already, by epoch.
     pub committed: Vec<Committed>,
+    /// The last of them.
+    pub last: Option<SavedCheckpoint>,
     /// That a run goes on, which is recorded once its images, weights and checkpoint are accepted, and nothing before.
     pub resumption: Option<&'a Resumption>,
     /// What was known before the run began.
@@ -60,6 +62,7 @@ impl Recorder<'_> {
             last_beat: Instant::now(),
         };
         recording.committer.committed = self.committed;
+        recording.committer.last = self.last;
         let mut failed = recording.begin(self.warnings, watcher).await.err();
         if failed.is_some() {
             self.stop.raise();

@@ -126,9 +126,13 @@ pub(crate) fn param<const D: usize>(
 ) -> Result<Param<Tensor<D>>, ParametersError> {
     let tensor = tensor(address, parameters, device)?;
     let tensor = if device.is_autodiff() { tensor.require_grad() } else { tensor };
-    // Named after the tensor, so that an optimizer's state finds it in a network that is cut elsewhere.
-    let id = ParamId::from(xxhash_rust::xxh3::xxh3_64(address.name.as_bytes()));
-    Ok(Param::initialized(id, tensor))
+    Ok(Param::initialized(param_id(&address.name), tensor))
+}
+
+/// What burn knows a parameter by. It comes from the tensor's name, so that an optimizer's state finds it in a network
+/// that is cut elsewhere.
+pub(crate) fn param_id(name: &str) -> ParamId {
+    ParamId::from(xxhash_rust::xxh3::xxh3_64(name.as_bytes()))
 }
 
 /// A tensor with the values that `parameters` has for it.

@@ -63,6 +63,41 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Records that these epochs' checkpoints are now others, such as the same in a newer format: all of them or none.
+    pub async fn replace_checkpoints(&self, id: &RunId, checkpoints: &[SavedCheckpoint]) -> Result<(), StoreError> {
+        if checkpoints.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.write().await?;
+        for checkpoint in checkpoints {
+            sqlx::query(
+                "UPDATE checkpoints SET step = $3, path = $4, n_bytes = $5, manifest_hash = $6
+                WHERE run_id = $1 AND epoch = $2",
+            )
+            .bind(id.as_str())
+            .bind(checkpoint.epoch)
+            .bind(checkpoint.step.cast_signed())
+            .bind(checkpoint.path.to_string_lossy().into_owned())
+            .bind(checkpoint.n_bytes.cast_signed())
+            .bind(&checkpoint.manifest_hash)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Records how many bytes are left of an epoch's checkpoint.
+    pub async fn set_checkpoint_size(&self, id: &RunId, epoch: u32, n_bytes: u64) -> Result<(), StoreError> {
+        let mut tx = self.write_relaxed().await?;
+        sqlx::query("UPDATE checkpoints SET n_bytes = $3 WHERE run_id = $1 AND epoch = $2")
+            .bind(id.as_str())
+            .bind(epoch)
+            .bind(n_bytes.cast_signed())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Reads a run's checkpoints by epoch, those since deleted included.
     pub async fn checkpoints(&self, id: &RunId) -> Result<Vec<CheckpointRecord>, StoreError> {
         let mut tx = self.pool.begin().await?;

@@ -12,9 +12,17 @@ use sqlx::{Row, Sqlite, SqlitePool, Transaction};
 use tempfile::TempDir;
 
 use crate::store::StoreError;
+use crate::store::backup;
 use crate::store::fault::Fault;
 
 static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// Whether a database is copied before its schema is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backup {
+    Before,
+    Never,
+}
 
 /// Long enough for every other process's transactions: a writer that gives up loses data.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,12 +71,19 @@ impl Store {
 
     /// Opens the database as [`Store::open`] does.
     pub async fn open_with(db_path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        Self::open_migrated(db_path, durability, Backup::Before).await
+    }
+
+    async fn open_migrated(db_path: &Path, durability: Durability, backup: Backup) -> Result<Self, StoreError> {
         if let Some(folder) = db_path.parent() {
             std::fs::create_dir_all(folder).map_err(|source| StoreError::Io { path: folder.to_owned(), source })?;
         }
         let migration_lock = lock_beside(db_path).await?;
         let store = Self::connect(options(db_path).create_if_missing(true), durability).await;
         let store = store.map_err(|source| StoreError::Open { path: db_path.to_owned(), source })?;
+        if backup == Backup::Before {
+            backup::before_migration(&store.pool, db_path, newest_schema()).await?;
+        }
         MIGRATOR.run(&store.pool).await.map_err(|error| migration_error(db_path, error))?;
         drop(migration_lock);
         Ok(store)
@@ -144,7 +159,7 @@ impl Store {
         if log.is_file() {
             std::fs::copy(&log, beside(&copy, "-wal")).map_err(failed)?;
         }
-        let store = Self::open(&copy).await?;
+        let store = Self::open_migrated(&copy, Durability::default(), Backup::Never).await?;
         Ok(Self { _copy: Some(Arc::new(folder)), ..store })
     }
 
@@ -185,7 +200,7 @@ impl Store {
 }
 
 /// The database's path with something appended to its name.
-fn beside(db_path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(db_path: &Path, suffix: &str) -> PathBuf {
     let mut name = db_path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -81,7 +81,7 @@ impl StoreError {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Io { source, .. } => Fault::of_io(source),
-            Self::Open { source, .. } | Self::Query(source) => Fault::of_database(source),
+            Self::Open { source, .. } | Self::Backup { source, .. } | Self::Query(source) => Fault::of_database(source),
             Self::Migrate {
                 source: MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _), ..
             } => Fault::of_database(error),

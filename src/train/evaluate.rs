@@ -4,8 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::store::ModuleRecord;
-use burn::tensor::Bytes;
 use burn::train::InferenceStep;
 
 use crate::data::feature_cache::FeatureCache;
@@ -14,7 +12,7 @@ use crate::run::metric::{Measure, MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
 use crate::settings::Resources;
 use crate::train::channel::Events;
-use crate::train::checkpoint;
+use crate::train::checkpoint::Checkpoint;
 use crate::train::device::TrainDevice;
 use crate::train::feed::Source;
 use crate::train::network;
@@ -40,12 +38,11 @@ impl Measured {
     }
 }
 
-/// Puts an epoch's checkpoint into a network, in inference mode.
-pub fn load(trainee: Trainee, run_dir: &Path, epoch: u32) -> Result<Trainee, TrainError> {
-    let unreadable = |reason: String| TrainError::Record { epoch, reason };
-    let bytes = checkpoint::read_part(run_dir, epoch, "model")?;
-    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| unreadable(e.to_string()))?;
-    trainee.valid().try_load_record(record).map_err(|e| unreadable(e.to_string()))
+/// Puts a checkpoint into a network, which the plan of its epoch has built, in inference mode.
+pub fn load(trainee: Trainee, plan: &Plan, checkpoint: &Checkpoint) -> Result<Trainee, TrainError> {
+    let record = checkpoint.module_record(&plan.network)?;
+    let unreadable = |reason: String| TrainError::Record { epoch: checkpoint.manifest().epoch, reason };
+    trainee.valid().try_load_record(record).map_err(|error| unreadable(error.to_string()))
 }
 
 /// Measures a network in inference mode on all images of a source.
@@ -119,8 +116,7 @@ impl Evaluation<'_> {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");
             self.events.send(Event::Warning(text));
         }
-        checkpoint::verify_manifest(self.run_dir, self.checkpoint)?;
-        let trainee = load(network.trainee, self.run_dir, self.checkpoint.epoch)?;
+        let trainee = load(network.trainee, self.plan, &Checkpoint::open(self.run_dir, self.checkpoint)?)?;
         let Completion::Done(source) = reading.source(Arc::new(images), *split, trainee.frame())? else {
             return Ok(Completion::Stopped);
         };

@@ -13,11 +13,12 @@ use crate::run::event::SavedCheckpoint;
 use crate::spec::schema::Loss;
 use crate::spec::schema::data::{Decode, Exif, Resize};
 use crate::train::TrainError;
+use crate::train::checkpoint::Checkpoint;
 use crate::train::device::TrainDevice;
 use crate::train::plan::Plan;
 use crate::train::step::{Frame, Trainee};
 use crate::train::values::Values;
-use crate::train::{checkpoint, evaluate, network};
+use crate::train::{evaluate, network};
 use crate::weights::load::{FileParameters, LoadError};
 use crate::weights::locate::Located;
 use crate::weights::lookalike::{self, Finding};
@@ -66,8 +67,7 @@ impl Predictor {
         if let Some(trained_with) = weights_hash.filter(|hash| *hash != network.weights_hash) {
             return Err(TrainError::OtherWeights { trained_with: trained_with.to_owned(), here: network.weights_hash });
         }
-        checkpoint::verify_manifest(run_dir, checkpoint)?;
-        let trainee = evaluate::load(network.trainee, run_dir, checkpoint.epoch)?;
+        let trainee = evaluate::load(network.trainee, plan, &Checkpoint::open(run_dir, checkpoint)?)?;
         Ok(Self { trainee, view: View::of_plan(plan) })
     }
 

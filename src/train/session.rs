@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining};
@@ -11,7 +11,7 @@ use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::{NamedTensors, count_parameters, hash};
 use crate::run::detail::RunDetail;
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, TrainedFacts};
+use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, SavedCheckpoint, TrainedFacts};
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
@@ -22,7 +22,9 @@ use crate::train::batches;
 use crate::train::bill;
 use crate::train::bridge::{NanGuard, NotFinite, Patience, ProgressBridge, Recorder, RecorderSettings};
 use crate::train::channel::Events;
-use crate::train::checkpoint::{self, EpochWriter, EveryEpoch, PartWriter};
+use crate::train::checkpoint::Checkpoints;
+use crate::train::checkpoint::objects::FrozenObjects;
+use crate::train::checkpoint::writer::{EpochWriter, EveryEpoch, OptimizerWriter, ScheduleWriter, TrainedWriter};
 use crate::train::device::TrainDevice;
 use crate::train::evaluate;
 use crate::train::feed::{Feed, Source};
@@ -47,6 +49,8 @@ pub struct Session<'a> {
     pub device: &'a TrainDevice,
     /// The run's own folder, for its checkpoints.
     pub run_dir: &'a Path,
+    /// Where the tensors that do not train are kept, for all runs.
+    pub objects_dir: &'a Path,
     pub resources: Resources,
     /// Where the frozen layers' output may be kept on disk.
     pub cache: Option<FeatureCache>,
@@ -66,10 +70,17 @@ pub struct Session<'a> {
 /// What an earlier process of the same run left behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResumePoint {
-    /// The last committed epoch, whose checkpoint is there; 0 when none was.
-    pub epoch: u32,
+    /// The checkpoints that are there, by epoch; training goes on from the last.
+    pub checkpoints: Vec<SavedCheckpoint>,
     /// The committed epochs' values of the metrics that decide something.
     pub history: EpochValues,
+}
+
+impl ResumePoint {
+    /// The last committed epoch; 0 when none was.
+    pub fn epoch(&self) -> u32 {
+        self.checkpoints.last().map_or(0, |checkpoint| checkpoint.epoch)
+    }
 }
 
 /// What a run must be trained on, because it goes on with a record or repeats one; nothing is asked of what is `None`.
@@ -133,7 +144,9 @@ impl Session<'_> {
         self.events.send(Event::TensorsBefore(before.clone()));
         self.send_bill(&plan, &splits);
         let history = History::new(self.resume.as_ref().map(|resume| resume.history.clone()).unwrap_or_default());
-        let Completion::Done(trained) = self.all_steps(network.trainee, &splits, &history)? else {
+        let recorded = self.resume.as_ref().map_or(&[][..], |resume| &resume.checkpoints);
+        let checkpoints = Checkpoints::new(self.run_dir, recorded);
+        let Completion::Done(trained) = self.all_steps(network.trainee, &splits, &history, &checkpoints)? else {
             return Ok(Completion::Stopped);
         };
         let as_it_ends = self.as_it_ends(&trained.plan, trained.trainee.clone())?;
@@ -144,7 +157,7 @@ impl Session<'_> {
             trained_hash: hash(&tensors.trained),
         }));
         drop((tensors, as_it_ends));
-        let best = self.best(trained, &history)?;
+        let best = self.best(trained, &history, &checkpoints)?;
         match self.record_predictions(&best, &splits)? {
             Completion::Done(()) => self.test(&best, &splits),
             Completion::Stopped => Ok(Completion::Stopped),
@@ -173,7 +186,6 @@ impl Session<'_> {
         let Completion::Done(splits) = self.reading(plan).all(Some(frame))? else { return Ok(Completion::Stopped) };
         let facts = data_facts(plan, &splits);
         self.refuse_other_data(&facts)?;
-        self.refuse_damaged_checkpoint()?;
         self.events.send(Event::Accepted);
         self.events.send(Event::Data(facts));
         Ok(Completion::Done(splits))
@@ -222,17 +234,9 @@ impl Session<'_> {
         }
     }
 
-    /// What the run goes on from must be whole.
-    fn refuse_damaged_checkpoint(&self) -> Result<(), TrainError> {
-        match self.epochs_done() {
-            0 => Ok(()),
-            done => Ok(checkpoint::verify(self.run_dir, done)?),
-        }
-    }
-
     /// The last epoch that an earlier process committed.
     fn epochs_done(&self) -> u32 {
-        self.resume.as_ref().map_or(0, |resume| resume.epoch)
+        self.resume.as_ref().map_or(0, ResumePoint::epoch)
     }
 
     /// Trains from where the run is to its last epoch, step after step of its plan; gives the last epoch's plan and network.
@@ -242,11 +246,12 @@ impl Session<'_> {
         untrained: Trainee,
         splits: &Splits,
         history: &History,
+        checkpoints: &Checkpoints,
     ) -> Result<Completion<Trained<'_>>, TrainError> {
         let mut done = self.epochs_done();
         if done >= self.plan.spec.epochs || (done > 0 && self.stops_early(history)) {
             let plan = self.plan.in_epoch(done);
-            let trainee = self.at_epoch(&plan, done)?;
+            let trainee = self.at_epoch(&plan, done, checkpoints)?;
             return Ok(Completion::Done(Trained { plan, trainee, epoch: done, valid: None }));
         }
         let starts = self.plan.spec.step_starts();
@@ -265,7 +270,7 @@ impl Session<'_> {
             let before = Some(done).filter(|done| *done > 0).map(|done| self.plan.in_epoch(done));
             let before = before.filter(|before| before.network.freeze != plan.network.freeze);
             let trainee = match (&before, untrained.take()) {
-                (Some(before), _) => self.recut(before, self.at_epoch(before, done)?, &plan)?,
+                (Some(before), _) => self.recut(before, self.at_epoch(before, done, checkpoints)?, &plan)?,
                 (None, Some(untrained)) => untrained,
                 (None, None) => network::build(&plan, self.device)?.trainee,
             };
@@ -273,7 +278,7 @@ impl Session<'_> {
                 return Ok(Completion::Stopped);
             };
             let section = Section { plan: &plan, done, end, is_handed_over: before.is_some() };
-            let Completion::Done(trainee) = self.fit(&section, trainee, &sources, history)? else {
+            let Completion::Done(trainee) = self.fit(&section, trainee, &sources, (history, checkpoints))? else {
                 return Ok(Completion::Stopped);
             };
             if end >= self.plan.spec.epochs || self.stops_early(history) {
@@ -285,8 +290,8 @@ impl Session<'_> {
     }
 
     /// The network of an epoch's checkpoint, whose plan is that of the epoch.
-    fn at_epoch(&self, plan: &Plan, epoch: u32) -> Result<Trainee, TrainError> {
-        evaluate::load(network::build(plan, self.device)?.trainee, self.run_dir, epoch)
+    fn at_epoch(&self, plan: &Plan, epoch: u32, checkpoints: &Checkpoints) -> Result<Trainee, TrainError> {
+        evaluate::load(network::build(plan, self.device)?.trainee, plan, &checkpoints.open(epoch)?)
     }
 
     fn sources(&self, plan: &Plan, splits: &Splits, trainee: &Trainee) -> Result<Completion<Sources>, TrainError> {
@@ -332,7 +337,7 @@ impl Session<'_> {
         section: &Section<'_>,
         trainee: Trainee,
         sources: &Sources,
-        history: &History,
+        (history, checkpoints): (&History, &Checkpoints),
     ) -> Result<Completion<Trainee>, TrainError> {
         let Section { plan, done, end, is_handed_over } = *section;
         let spec = &plan.spec;
@@ -343,11 +348,16 @@ impl Session<'_> {
             let feed = Feed::new(Arc::clone(source), done, self.stop.clone(), interrupter.clone());
             feed.map(Arc::new).map_err(|error| TrainError::Engine(error.to_string()))
         };
-        let writer = EpochWriter::new(self.run_dir.to_owned(), self.events.clone(), steps_per_epoch);
-        let [model, optimizer, state] = PartWriter::all(&writer);
-        let handed_over = is_handed_over.then(|| trainee.clone().into_record().into_bytes()).transpose();
-        let handed_over = handed_over.map_err(|error| TrainError::Engine(error.to_string()))?;
-        let model = model.restoring(handed_over.map(|bytes| bytes.to_vec()));
+        let writer = Arc::new(EpochWriter {
+            checkpoints: checkpoints.clone(),
+            network: plan.network.clone(),
+            frozen: FrozenObjects::of(plan, self.objects_dir)?,
+            events: self.events.clone(),
+            steps_per_epoch,
+            written: Mutex::default(),
+        });
+        let restored = is_handed_over.then(|| trainee.clone().into_record());
+        let trained = TrainedWriter { writer: Arc::clone(&writer), restored };
         let guard = (spec.on_nan == OnNan::Stop).then(|| NanGuard::new(interrupter.clone()));
         let settings = RecorderSettings {
             log_every: spec.log_every,
@@ -363,7 +373,7 @@ impl Session<'_> {
             .with_metric_logger(recorder)
             .renderer(Box::new(ProgressBridge::new(self.events.clone(), spec.epochs, done)))
             .with_interrupter(interrupter)
-            .with_custom_checkpointers(model, optimizer, state)
+            .with_custom_checkpointers(trained, OptimizerWriter(writer), ScheduleWriter)
             .with_checkpointing_strategy(EveryEpoch)
             .grads_accumulation(spec.gradient_accumulation_steps as usize)
             .with_training_strategy(ExecutionStrategy::SingleDevice(device).into());
@@ -404,16 +414,21 @@ impl Session<'_> {
     }
 
     /// The checkpoint that the monitored metric says is best. Where every value is NaN, the last epoch is as good as any.
-    fn best<'p>(&'p self, last: Trained<'p>, history: &History) -> Result<Trained<'p>, TrainError> {
+    fn best<'p>(
+        &'p self,
+        last: Trained<'p>,
+        history: &History,
+        checkpoints: &Checkpoints,
+    ) -> Result<Trained<'p>, TrainError> {
         let monitor = self.plan.spec.checkpoint.monitor.key();
         let epoch = history.best_epoch(monitor).unwrap_or_else(|| self.last_epoch(history));
         let plan = self.plan.in_epoch(epoch);
         Ok(match plan.network.freeze == last.plan.network.freeze {
             true => {
-                let trainee = evaluate::load(last.trainee, self.run_dir, epoch)?;
+                let trainee = evaluate::load(last.trainee, &plan, &checkpoints.open(epoch)?)?;
                 Trained { plan, trainee, epoch, valid: last.valid }
             }
-            false => Trained { trainee: self.at_epoch(&plan, epoch)?, plan, epoch, valid: None },
+            false => Trained { trainee: self.at_epoch(&plan, epoch, checkpoints)?, plan, epoch, valid: None },
         })
     }
 

@@ -162,7 +162,7 @@ fn a_damaged_checkpoint_is_refused() {
     let run = place.json(&["run", "spec.yaml", "--json"]);
     let epoch = run["metrics"]["valid.loss"]["best_epoch"].as_u64().unwrap();
     let id = run["id"].as_str().unwrap();
-    let model = place.path(&format!(".xp/runs/{id}/checkpoints/epoch-{epoch:04}/model"));
+    let model = place.path(&format!(".xp/runs/{id}/checkpoints/epoch-{epoch:04}/trained.safetensors"));
     let mut bytes = fs::read(&model).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -30,7 +30,7 @@ use xp::store::runs::Ending;
 use xp::train::device;
 use xp::train::plan::{Plan, plan};
 
-use crate::support::{Place, Printed, printed};
+use crate::support::{Place, Printed, check_files, printed};
 
 /// Far longer than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ fn n_committed(place: &Place, run: &str) -> u64 {
     let checkpoints = shown["checkpoints"].as_array().unwrap();
     let run_dir = place.path(".xp/runs").join(shown["id"].as_str().unwrap());
     for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint["deleted"] == false) {
-        xp::train::checkpoint::verify(&run_dir, checkpoint["epoch"].as_u64().unwrap() as u32).unwrap();
+        check_files(&run_dir, checkpoint, checkpoint["epoch"] == checkpoints.last().unwrap()["epoch"]);
     }
     let n = shown["metrics"]["valid.loss"]["n"].as_u64().unwrap_or(0);
     assert_eq!(checkpoints.len() as u64, n);

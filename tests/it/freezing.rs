@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use xp::data::feature_cache::FeatureCache;
 use xp::models::classifier::NamedTensors;
-use xp::run::event::Event;
+use xp::run::event::{Event, SavedCheckpoint};
 use xp::run::metric::{Point, Split};
 use xp::run::stop::StopFlag;
 use xp::settings::Resources;
@@ -14,6 +14,7 @@ use xp::spec::LoadedSpec;
 use xp::spec::short_forms::DeviceChoice;
 use xp::train::Completion;
 use xp::train::channel::Events;
+use xp::train::checkpoint::{self, Checkpoint};
 use xp::train::device;
 use xp::train::network::{self, named_tensors};
 use xp::train::plan::{Plan, plan};
@@ -42,6 +43,7 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
         plan,
         device: &device,
         run_dir: &run_dir,
+        objects_dir: &place.path("objects"),
         resources,
         cache,
         events: Events::new(sender),
@@ -57,12 +59,20 @@ fn train_with(place: &Place, plan: &Plan, resources: Resources, cache: Option<Fe
     receiver.iter().collect()
 }
 
+/// An epoch's checkpoint as it lies there.
+fn found_checkpoint(run_dir: &Path, epoch: u32) -> SavedCheckpoint {
+    let path = checkpoint::folder(epoch);
+    let manifest = std::fs::read(run_dir.join(&path).join("manifest.json")).unwrap();
+    SavedCheckpoint { epoch, step: 0, path, n_bytes: 0, manifest_hash: blake3::hash(&manifest).to_hex().to_string() }
+}
+
 /// The network's tensors before training, and from the last epoch's checkpoint.
 fn before_and_after(run_dir: &Path, plan: &Plan) -> [NamedTensors; 2] {
     let device = device::open(DeviceChoice::Cpu).unwrap();
     let network = network::build(plan, &device).unwrap();
     let before = named_tensors(plan, &network.trainee);
-    let trained = xp::train::evaluate::load(network.trainee, run_dir, plan.spec.epochs).unwrap();
+    let checkpoint = Checkpoint::open(run_dir, &found_checkpoint(run_dir, plan.spec.epochs)).unwrap();
+    let trained = xp::train::evaluate::load(network.trainee, plan, &checkpoint).unwrap();
     [before, named_tensors(plan, &trained.valid())]
 }
 

@@ -13,9 +13,8 @@ use xp::run::metric::{Measure, MetricKey, Resolution, Split};
 use xp::run::summary::{ShownState, State};
 use xp::store::connect::Store;
 use xp::store::list::{Observer, RunFilter};
-use xp::train::checkpoint;
 
-use crate::support::Place;
+use crate::support::{Place, check_files};
 
 /// Longer than most kills wait: some runs end first, and those count too.
 const LONGEST_WAIT_MS: u64 = 2_500;
@@ -94,10 +93,7 @@ fn check_epochs(place: &Place, store: &Store, run: &Value, n_committed: usize) {
     assert_eq!(checkpoints.len(), n_committed);
     let run_dir = place.path(".xp/runs").join(run["id"].as_str().unwrap());
     for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint["deleted"] == false) {
-        let epoch = checkpoint["epoch"].as_u64().unwrap() as u32;
-        for part in ["model", "optimizer", "state"] {
-            checkpoint::read_part(&run_dir, epoch, part).unwrap();
-        }
+        check_files(&run_dir, checkpoint, checkpoint["epoch"] == checkpoints.last().unwrap()["epoch"]);
     }
     let id = runtime().block_on(store.find_run(run["id"].as_str().unwrap())).unwrap();
     for (split, measure) in [(Split::Train, Measure::Loss), (Split::Valid, Measure::Accuracy)] {

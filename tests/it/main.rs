@@ -22,6 +22,7 @@ mod hostile_specs;
 mod kills;
 mod layers;
 mod notebook;
+mod old_checkpoints;
 mod old_home;
 mod plan;
 mod predict;

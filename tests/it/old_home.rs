@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -15,24 +15,25 @@ use xp::store::list::Observer;
 
 use crate::support::Place;
 
-const OLD_SCHEMA: i64 = 20261124000000;
+pub const OLD_SCHEMA: i64 = 20261124000000;
 
 /// What the earlier xp said of the home it wrote.
 fn told_then() -> Value {
     serde_json::from_str(include_str!("../fixtures/old_home.json")).unwrap()
 }
 
-fn unpack(home: &Path) {
+pub fn unpack(home: &Path) {
     let mut database = Vec::new();
     GzDecoder::new(&include_bytes!("../fixtures/old_home.db.gz")[..]).read_to_end(&mut database).unwrap();
     fs::create_dir_all(home).unwrap();
     fs::write(home.join("xp.db"), database).unwrap();
 }
 
-fn schema(home: &Path) -> i64 {
+/// The last migration of a database.
+pub fn schema(database: &Path) -> i64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(home.join("xp.db"));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(database);
         let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
         sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&pool).await.unwrap()
     })
@@ -55,9 +56,10 @@ fn a_home_of_the_first_schema_is_brought_up_to_date_and_says_the_same() {
     let place = Place::new();
     let home = place.path(".xp");
     unpack(&home);
-    assert_eq!(schema(&home), OLD_SCHEMA);
+    let database = home.join("xp.db");
+    assert_eq!(schema(&database), OLD_SCHEMA);
     check(&place);
-    assert!(schema(&home) > OLD_SCHEMA);
+    assert!(schema(&database) > OLD_SCHEMA);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let store = Store::open_existing(&home.join("xp.db")).await.unwrap().unwrap();
@@ -100,4 +102,48 @@ fn an_old_run_is_found_by_the_fingerprint_of_its_spec() {
         assert_eq!(store.finished_with_fingerprint(&print.run).await.unwrap(), []);
         store.close().await;
     });
+}
+
+/// Copies of the database from before its schema changed.
+fn backups(home: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_string_lossy().contains(".before-")).collect()
+}
+
+#[test]
+fn a_migration_copies_the_database_first_and_keeps_the_newest_copy_alone() {
+    let place = Place::new();
+    let home = place.path(".xp");
+    unpack(&home);
+    fs::write(home.join("xp.db.before-20261124000001"), "an earlier copy").unwrap();
+    fs::write(home.join("xp.db.before-20261126120000.partial"), "half of one").unwrap();
+    check(&place);
+    let newest = schema(&home.join("xp.db"));
+    let copy = home.join(format!("xp.db.before-{newest}"));
+    assert_eq!(backups(&home), std::slice::from_ref(&copy));
+    assert_eq!(schema(&copy), OLD_SCHEMA);
+    // What is up to date is not copied, nor is what is new.
+    fs::remove_file(&copy).unwrap();
+    check(&place);
+    assert_eq!(place.xp(&["run", "spec.yaml", "--home", "fresh"]).code, 0);
+    assert!(backups(&home).is_empty() && backups(&place.path("fresh")).is_empty());
+}
+
+#[test]
+fn a_database_that_cannot_be_copied_is_not_migrated() {
+    let place = Place::new();
+    let home = place.path(".xp");
+    unpack(&home);
+    let before = fs::read(home.join("xp.db")).unwrap();
+    let newest = {
+        let other = Place::new();
+        assert_eq!(other.xp(&["run", "spec.yaml", "--set", "epochs=1"]).code, 0);
+        schema(&other.path(".xp/xp.db"))
+    };
+    // A folder is where the copy would be.
+    fs::create_dir(home.join(format!("xp.db.before-{newest}.partial"))).unwrap();
+    let run = place.xp(&["run", "spec.yaml"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("back up") && run.stderr.contains("changed nothing"), "{}", run.stderr);
+    assert_eq!(fs::read(home.join("xp.db")).unwrap(), before);
 }

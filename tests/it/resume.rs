@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use xp::run::draw::{Address, Draws, Purpose};
 
-use crate::support::Place;
+use crate::support::{Place, check_files};
 
 /// Draws everything that can be drawn: flips, dropout, batch statistics, and an optimizer with a memory.
 fn place() -> Place {
@@ -180,15 +180,67 @@ fn what_cannot_go_on_says_why() {
     assert_eq!(place.json(&["show", "first", "--json"])["state"], "crashed");
     fs::remove_file(place.path("data/train/red/new.png")).unwrap();
 
-    // A checkpoint that is damaged is not trained on.
+    // A checkpoint that is damaged is not trained on, and nothing of the run changes.
     let shown = place.json(&["show", "first", "--json"]);
     let last = shown["checkpoints"].as_array().unwrap().last().unwrap()["path"].as_str().unwrap().to_owned();
-    let optimizer = place.path(".xp/runs").join(shown["id"].as_str().unwrap()).join(last).join("optimizer");
+    let optimizer = place.path(".xp/runs").join(shown["id"].as_str().unwrap()).join(last).join("optimizer.safetensors");
     fs::write(optimizer, "nothing").unwrap();
     let printed = place.xp(&["resume", "first"]);
     assert_eq!(printed.code, 1);
     assert!(printed.stderr.contains("is damaged"), "{}", printed.stderr);
+    assert_eq!(place.json(&["show", "first", "--json"]), shown);
     assert_eq!(place.xp(&["resume", "nobody"]).code, 3);
+}
+
+/// As after a restore from the wrong backup: the files are whole, and are not those that were recorded.
+#[test]
+fn a_checkpoint_of_another_run_is_not_trained_on() {
+    let place = Place::new();
+    let dir = |name: &str| {
+        let shown = place.json(&["show", name, "--json"]);
+        place.path(".xp/runs").join(shown["id"].as_str().unwrap())
+    };
+    for (name, seed) in [("own", "seed=1"), ("other", "seed=2")] {
+        assert_eq!(place.xp(&["run", "spec.yaml", "--name", name, "--set", seed]).code, 0);
+    }
+    for entry in fs::read_dir(dir("other").join("checkpoints/epoch-0002")).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), dir("own").join("checkpoints/epoch-0002").join(entry.file_name())).unwrap();
+    }
+    let before = [place.json(&["show", "own", "--json"]), place.json(&["list", "--json"])];
+    assert_eq!(before[0]["state"], "finished");
+    let resolved = fs::read(dir("own").join("resolved.json")).unwrap();
+    for arguments in [&["resume", "own", "--epochs", "3"][..], &["evaluate", "own", "--checkpoint", "last"]] {
+        let printed = place.xp(arguments);
+        assert_eq!(printed.code, 1);
+        assert!(printed.stderr.contains("it is not the one that was recorded"), "{}", printed.stderr);
+    }
+    assert_eq!([place.json(&["show", "own", "--json"]), place.json(&["list", "--json"])], before);
+    assert_eq!(fs::read(dir("own").join("resolved.json")).unwrap(), resolved);
+}
+
+/// Training goes on from the last epoch alone, so that no other needs what an optimizer remembers.
+#[test]
+fn the_optimizers_state_stays_with_the_last_epoch() {
+    let place = Place::new();
+    let keep = "checkpoint.keep={ best: 1, last: 2, every: 2 }";
+    assert_eq!(place.xp(&["run", "spec.yaml", "--name", "kept", "--set", keep, "--set", "epochs=5"]).code, 0);
+    let shown = place.json(&["show", "kept", "--json"]);
+    let run_dir = place.path(".xp/runs").join(shown["id"].as_str().unwrap());
+    let kept: Vec<&Value> = shown["checkpoints"].as_array().unwrap().iter().filter(|c| c["deleted"] == false).collect();
+    assert!(kept.len() >= 3);
+    for checkpoint in &kept {
+        let is_last = checkpoint["epoch"] == 5;
+        let optimizer = run_dir.join(checkpoint["path"].as_str().unwrap()).join("optimizer.safetensors");
+        assert_eq!(optimizer.is_file(), is_last);
+        check_files(&run_dir, checkpoint, is_last);
+    }
+    assert!(kept[0]["n_bytes"].as_u64().unwrap() * 2 < kept.last().unwrap()["n_bytes"].as_u64().unwrap());
+    // A kill before it was removed leaves it, and the next resume removes it.
+    let first = run_dir.join(kept[0]["path"].as_str().unwrap()).join("optimizer.safetensors");
+    fs::write(&first, "left").unwrap();
+    assert_eq!(place.xp(&["resume", "kept", "--epochs", "6"]).code, 0);
+    assert!(!first.exists());
+    assert_eq!(place.xp(&["evaluate", "kept", "--checkpoint", &kept[0]["epoch"].to_string()]).code, 0);
 }
 
 #[test]

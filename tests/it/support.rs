@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use xp::run::event::SavedCheckpoint;
+use xp::train::checkpoint::Checkpoint;
 
 /// A folder of its own with data, specs and an `.xp` home.
 pub struct Place {
@@ -68,6 +70,14 @@ impl Place {
         assert_eq!(printed.code, 0, "{arguments:?}: {}", printed.stderr);
         serde_json::from_str(&printed.stdout).unwrap_or_else(|error| panic!("{error}: {}", printed.stdout))
     }
+}
+
+/// A checkpoint, as `xp show --json` tells of it, is the recorded one and whole; of all but the last the optimizer's state
+/// may be gone.
+pub fn check_files(run_dir: &Path, checkpoint: &Value, is_last: bool) {
+    let saved: SavedCheckpoint = serde_json::from_value(checkpoint.clone()).unwrap();
+    let checkpoint = Checkpoint::open(run_dir, &saved).unwrap();
+    if is_last { checkpoint.verify() } else { checkpoint.verify_trained() }.unwrap();
 }
 
 pub fn printed(output: &Output) -> Printed {

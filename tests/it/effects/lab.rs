@@ -149,6 +149,7 @@ impl Lab {
             plan: &plan,
             device: &device,
             run_dir: run_dir.path(),
+            objects_dir: run_dir.path(),
             resources: Resources::new(Some(1)),
             cache: Some(self.cache(&plan)).filter(|_| plan.spec.cache.enabled),
             events: Events::new(sender),

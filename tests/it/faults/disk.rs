@@ -9,6 +9,7 @@ use xp::store::runs::Ending;
 
 use crate::faults::mounts::{Mounted, with_mounts};
 use crate::faults::{Going, InLibrary, goes_on_to_the_same_bytes, n_committed, state, until};
+use crate::old_home;
 use crate::support::{Place, Printed};
 
 const PAGE: [u8; 4096] = [0; 4096];
@@ -88,7 +89,7 @@ fn in_the_database() {
         let (home, elsewhere) = (place.path(".xp"), place.path("roomy"));
         fs::create_dir(&elsewhere).unwrap();
         let runs_dir = home.join("runs");
-        let disk = Mounted::tmpfs(&home, 4096);
+        let disk = Mounted::tmpfs(&home, 20 * 1024);
         let roomy = Mounted::bind(&elsewhere, &runs_dir);
         let ended = run_into_a_full_disk(&place, &home);
         assert_eq!(ended.code, 1, "{}", ended.stderr);
@@ -113,13 +114,38 @@ fn in_the_database() {
 }
 
 #[test]
+fn before_a_migration() {
+    with_mounts("faults::disk::before_a_migration", || {
+        let place = Place::new();
+        let home = place.path(".xp");
+        let _disk = Mounted::tmpfs(&home, 1024);
+        old_home::unpack(&home);
+        fill(&mut File::create(home.join("filler")).unwrap());
+        let run = place.xp(&["run", "spec.yaml"]);
+        assert_eq!(run.code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("hint: free some space on that disk"), "{}", run.stderr);
+        // SQLite needs room even to look at it where it lies.
+        for file in ["xp.db", "xp.db-wal"].iter().filter(|file| home.join(file).exists()) {
+            fs::copy(home.join(file), place.path(file)).unwrap();
+        }
+        assert_eq!(old_home::schema(&place.path("xp.db")), old_home::OLD_SCHEMA);
+        // It can still be read.
+        let listed = place.xp(&["list"]);
+        assert_eq!(listed.code, 0, "{}", listed.stderr);
+        fs::remove_file(home.join("filler")).unwrap();
+        assert_eq!(place.json(&["list", "--json"])["runs"].as_array().unwrap().len(), 2);
+        assert!(old_home::schema(&home.join("xp.db")) > old_home::OLD_SCHEMA);
+    });
+}
+
+#[test]
 fn at_the_very_first_start() {
     with_mounts("faults::disk::at_the_very_first_start", || {
         let place = Place::new();
         let home = place.path(".xp");
         // From nothing at all to room for the empty database but not for what SQLite puts beside it.
         for n_free_pages in [0, 2, 8, 32] {
-            let _disk = Mounted::tmpfs(&home, 16 * 1024);
+            let _disk = Mounted::tmpfs(&home, 32 * 1024);
             let mut filler = File::create(home.join("filler")).unwrap();
             fill(&mut filler);
             let n_bytes = filler.metadata().unwrap().len();

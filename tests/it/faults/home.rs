@@ -12,7 +12,7 @@ fn one_that_cannot_be_written_can_be_read() {
     with_mounts("faults::home::one_that_cannot_be_written_can_be_read", || {
         let place = Place::new();
         let home = place.path(".xp");
-        let disk = Mounted::tmpfs(&home, 16 * 1024);
+        let disk = Mounted::tmpfs(&home, 32 * 1024);
         assert_eq!(place.xp(&["run", "spec.yaml", "--name", "whole"]).code, 0);
         // Its end is in the write-ahead log alone.
         Going::start(place.command(&["run", "spec.yaml", "--name", "killed", "--set", "epochs=100000"])).kill();

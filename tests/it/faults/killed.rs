@@ -50,7 +50,7 @@ fn litter(run_dir: &Path, n_orphans: u32) {
     for epoch in 0..n_orphans {
         for name in [format!(".epoch-{:04}.partial", 5_000 + epoch), format!("epoch-{:04}", 5_000 + epoch)] {
             fs::create_dir(checkpoints.join(&name)).unwrap();
-            fs::write(checkpoints.join(&name).join("model"), "half").unwrap();
+            fs::write(checkpoints.join(&name).join("trained.safetensors"), "half").unwrap();
         }
     }
     fs::write(run_dir.join("resolved.json.partial"), "half").unwrap();

@@ -102,8 +102,11 @@ impl Bootstrap {
         let stretch = scale * t.inverse_cdf(end) / normal.inverse_cdf(end);
         let of = |point: usize| mean(&self.seeds[point].iter().map(|(_, mean)| *mean).collect::<Vec<_>>());
         let difference = of(a).zip(of(b)).map_or(0.0, |(a, b)| a - b);
+        // Where every replicate has the same sign, their number is all that p says; how far off 0 is says more.
+        let is_beyond = plain.p <= lowest_p(self.n_replicates());
+        let far = if is_beyond { difference.abs() / spread.sqrt() } else { 0.0 };
         Tested {
-            p: (2.0 * t.sf(normal.inverse_cdf(1.0 - plain.p / 2.0) / scale)).min(1.0),
+            p: (2.0 * t.sf(normal.inverse_cdf(1.0 - plain.p / 2.0).max(far) / scale)).min(1.0),
             interval: plain.interval.map(|end| difference + stretch * (end - difference)),
         }
     }

@@ -112,12 +112,12 @@ fn of_one_split_images_are_drawn_as_well_as_seeds() {
     let c = seen("c", &["xxxxx...............", "xxxx................", "xxxx..............x."]);
     let ranking = rank(ACCURACY, vec![c, b, a]);
     insta::assert_snapshot!(ranking.text(80), @r"
-    point  valid.accuracy  n  behind             95 %      p
-    ────────────────────────────────────────────────────────
-    a      0.783 ± 0.029   3       –                –      –
-    b      0.717 ± 0.058   3   0.067  -0.112 to 0.263  0.548
-    c      0.233 ± 0.029   3   0.550   0.301 to 0.764  0.011
-    shown: a before c (p = 0.011), b before c (p = 0.011) (bootstrap over 20
+    point  valid.accuracy  n  behind             95 %       p
+    ─────────────────────────────────────────────────────────
+    a      0.783 ± 0.029   3       –                –       –
+    b      0.717 ± 0.058   3   0.067  -0.112 to 0.263   0.548
+    c      0.233 ± 0.029   3   0.550   0.301 to 0.764  <0.001
+    shown: a before c (p = <0.001), b before c (p = <0.001) (bootstrap over 20
     validation images × 3 seeds, one split, 2,000 replicates; Holm's correction for
     3 pairs)
     chosen by valid.accuracy: a (runs a-0, a-1, a-2)

@@ -32,7 +32,7 @@ pub fn verdict(rows: &[Row], family: &Family) -> String {
     let shown: Vec<&Pair> = family.pairs.iter().filter(|pair| pair.p < SIGNIFICANT).collect();
     // The lowest p is multiplied by the number of pairs, and no other can count before it does.
     let is_too_few = |n: &usize| bootstrap::lowest_p(*n) * n_pairs as f64 >= SIGNIFICANT;
-    if let Some(n) = family.n_replicates.filter(is_too_few) {
+    if let Some(n) = family.n_replicates.filter(|n| shown.is_empty() && is_too_few(n)) {
         let n = count_text(n as u64);
         return format!("no difference shown: {n} replicates are too few to show one among so many pairs ({method})");
     }

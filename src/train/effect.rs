@@ -18,7 +18,7 @@ pub fn of(plan: &Plan) -> String {
 fn in_plain_words(plan: &Plan, mut spec: Spec) -> Spec {
     let layout = &plan.network.layout;
     if let Some(freeze) = spec.model.backbone.and_then(|_| freeze(&spec.model.frozen_layers, layout).ok()) {
-        spec.model.frozen_layers = FrozenLayers::Count(freeze.n_rows as u64);
+        spec.model.frozen_layers = FrozenLayers::Count(freeze.n_rows);
         let network = NetworkPlan { freeze, ..plan.network.clone() };
         let (groups, _) = rate_groups::of(&spec, &network);
         if rate_groups::have_all(&groups, &network) {

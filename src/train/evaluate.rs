@@ -111,7 +111,7 @@ impl Evaluation<'_> {
         let Completion::Done(images) = reading.images(*split, listing, Some(network.trainee.frame()))? else {
             return Ok(Completion::Stopped);
         };
-        let facts = SplitFacts { split: *split, n_images: images.len() as u64, hash: images.hash().to_owned() };
+        let facts = SplitFacts { split: *split, n_images: images.len() as u64, hash: images.hash() };
         if self.split.is_some_and(|recorded| recorded.hash != images.hash()) {
             let text = format!("the {split} images are not those that the run used: some of them have changed since");
             self.events.send(Event::Warning(text));

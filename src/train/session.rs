@@ -1,5 +1,7 @@
 //! One training from its first image to its test: what is done, in which order.
 
+mod ending;
+
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -11,7 +13,7 @@ use crate::data::feature_cache::FeatureCache;
 use crate::data::images::Images;
 use crate::models::classifier::{NamedTensors, count_parameters, hash};
 use crate::run::detail::RunDetail;
-use crate::run::event::{DataFacts, Event, ModelFacts, Phase, PlanStepFacts, SavedCheckpoint, TrainedFacts};
+use crate::run::event::{DataFacts, Event, ModelFacts, PlanStepFacts, SavedCheckpoint, TrainedFacts};
 use crate::run::freezing::{Breach, Moment, Proof};
 use crate::run::metric::{Measure, Split};
 use crate::run::stop::StopFlag;
@@ -33,8 +35,6 @@ use crate::train::metric::ImageMean;
 use crate::train::network::{self, Network};
 use crate::train::optimizer;
 use crate::train::plan::Plan;
-use crate::train::predictions::Measured;
-use crate::train::predictions_file;
 use crate::train::proof;
 use crate::train::rate_groups;
 use crate::train::schedule::{Course, StepSchedule};
@@ -405,95 +405,6 @@ impl Session<'_> {
             (None, None) if is_paused => Ok(Completion::Stopped),
             (None, None) => Ok(Completion::Done(result.model)),
         }
-    }
-
-    /// The last epoch that is there.
-    fn last_epoch(&self, history: &History) -> u32 {
-        let values = history.values(self.plan.spec.checkpoint.monitor.key());
-        values.last().map_or(self.epochs_done(), |(epoch, _)| *epoch)
-    }
-
-    /// The checkpoint that the monitored metric says is best. Where every value is NaN, the last epoch is as good as any.
-    fn best<'p>(
-        &'p self,
-        last: Trained<'p>,
-        history: &History,
-        checkpoints: &Checkpoints,
-    ) -> Result<Trained<'p>, TrainError> {
-        let monitor = self.plan.spec.checkpoint.monitor.key();
-        let epoch = history.best_epoch(monitor).unwrap_or_else(|| self.last_epoch(history));
-        let plan = self.plan.in_epoch(epoch);
-        Ok(match plan.network.freeze == last.plan.network.freeze {
-            true => {
-                let trainee = evaluate::load(last.trainee, &plan, &checkpoints.open(epoch)?)?;
-                Trained { plan, trainee, epoch, valid: last.valid }
-            }
-            false => Trained { trainee: self.at_epoch(&plan, epoch, checkpoints)?, plan, epoch, valid: None },
-        })
-    }
-
-    /// Writes what the best checkpoint says of every validation image, unless there are too many. A file that cannot be
-    /// written is no reason to lose a training.
-    fn record_predictions(&self, best: &Trained<'_>, splits: &Splits) -> Result<Completion<()>, TrainError> {
-        let images = of_split(splits, Split::Valid).expect("a plan has a valid split");
-        let batching = batches::of_split(&best.plan, Split::Valid, images.labels());
-        let (n_images, max) = (batching.n_members(), self.plan.spec.max_recorded_predictions);
-        if n_images > max {
-            let text = format!(
-                "what the network says of each of the {n_images} valid images is not kept: `max_recorded_predictions` is {max}"
-            );
-            if max > 0 {
-                self.events.send(Event::Warning(text));
-            }
-            return Ok(Completion::Done(()));
-        }
-        let source = match &best.valid {
-            Some(source) => Completion::Done(Arc::clone(source)),
-            None => self.valid_source(&best.plan, images, best.trainee.frame())?,
-        };
-        let Completion::Done(source) = source else { return Ok(Completion::Stopped) };
-        let measured = Measured { images, batching: &batching, source: &source };
-        let predictions = self.events.phase(Phase::Predictions, u64::from(n_images), || {
-            measured.predictions(&best.trainee, best.epoch, &self.stop, |n_done| self.events.progress(n_done))
-        })?;
-        let Completion::Done(predictions) = predictions else { return Ok(Completion::Stopped) };
-        self.events.send(match predictions_file::write(self.run_dir, &predictions) {
-            Ok(artifact) => Event::Written(artifact),
-            Err(error) => {
-                Event::Warning(format!("what the network says of each valid image is not kept: cannot write {error}"))
-            }
-        });
-        Ok(Completion::Done(()))
-    }
-
-    fn valid_source(
-        &self,
-        plan: &Plan,
-        images: &Arc<Images>,
-        frame: &Frame,
-    ) -> Result<Completion<Arc<Source>>, TrainError> {
-        let source = self.reading(plan).source(Arc::clone(images), Split::Valid, frame)?;
-        Ok(match source {
-            Completion::Done(source) => Completion::Done(Arc::new(source)),
-            Completion::Stopped => Completion::Stopped,
-        })
-    }
-
-    /// Measures the test split, once.
-    fn test(&self, best: &Trained<'_>, splits: &Splits) -> Result<Completion<()>, TrainError> {
-        let images = of_split(splits, Split::Test).filter(|_| self.measures_test);
-        let Some(images) = images else { return Ok(Completion::Done(())) };
-        let Trained { plan, trainee, epoch, .. } = best;
-        let source = self.reading(plan).source(Arc::clone(images), Split::Test, trainee.frame())?;
-        let Completion::Done(test) = source else { return Ok(Completion::Stopped) };
-        let n_images = test.len() as u64;
-        let measured = self.events.phase(Phase::Test, n_images, || {
-            evaluate::measure(trainee, &test, &self.stop, |n_done| self.events.progress(n_done))
-        })?;
-        let Completion::Done(measured) = measured else { return Ok(Completion::Stopped) };
-        let step = u64::from(*epoch) * steps_per_epoch(self.plan, splits);
-        self.events.send(Event::Tested { points: measured.points(Split::Test, *epoch, step) });
-        Ok(Completion::Done(()))
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn begin(args: &BeginArgs, context: &Context) -> Result<(), Failure> 
     let store = context.wait(Store::open(&context.home.database()))?;
     let name = match &args.name {
         Some(name) => RunName::Chosen(name.clone()),
-        None => RunName::MadeUp(base.spec.name.clone()),
+        None => RunName::MadeUp(base.spec.name),
     };
     let name = context.wait(store.create_sweep(&sweep, &name))?;
     context.wait(store.close());

@@ -40,12 +40,13 @@ fn replicate(
         (replicate.n_train, replicate.n_valid) = (n_images(Split::Train), n_images(Split::Valid));
     }
     // Points are compared when they are complete; what is still going on has no such record, or that of an earlier end.
-    if metric.split == Split::Valid && trial.state == State::Finished {
-        if let Some(predictions) = recorded(context, store, run)? {
-            replicate.n_valid = Some(predictions.labels.len() as u64);
-            replicate.images = Some(predictions.of(metric.measure));
-            replicate.images_hash = Some(predictions.facts.images);
-        }
+    if metric.split == Split::Valid
+        && trial.state == State::Finished
+        && let Some(predictions) = recorded(context, store, run)?
+    {
+        replicate.n_valid = Some(predictions.labels.len() as u64);
+        replicate.images = Some(predictions.of(metric.measure));
+        replicate.images_hash = Some(predictions.facts.images);
     }
     Ok(replicate)
 }

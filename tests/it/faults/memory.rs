@@ -55,10 +55,14 @@ fn a_run_that_has_too_little_ends_as_crashed_and_goes_on_with_more() {
     assert_eq!(ended.code, -1, "{}", ended.stderr);
     let is_for_memory = ended.stderr.contains("memory allocation of ") && ended.stderr.contains(" bytes failed");
     assert!(is_for_memory, "{}", ended.stderr);
-    assert_eq!(state(&place, "squeezed"), "crashed");
-    assert_eq!(n_committed(&place, "squeezed"), 2);
+    // Its images were not read, so nothing of its record has changed.
+    assert_eq!((state(&place, "squeezed"), n_committed(&place, "squeezed")), ("finished".to_owned(), 2));
+    let ended = printed(&limited(&place, &["run", "spec.yaml", "--name", "new"]).output().unwrap());
+    assert_eq!((ended.code, state(&place, "new")), (-1, "crashed".to_owned()), "{}", ended.stderr);
     fs::remove_file(large).unwrap();
-    let ended = printed(&limited(&place, &["resume", "squeezed"]).output().unwrap());
-    assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert_eq!((state(&place, "squeezed"), n_committed(&place, "squeezed")), ("finished".to_owned(), 9));
+    for (resume, n_epochs) in [(&["resume", "squeezed", "--epochs", "9"][..], 9), (&["resume", "new"], 2)] {
+        let ended = printed(&limited(&place, resume).output().unwrap());
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert_eq!((state(&place, resume[1]), n_committed(&place, resume[1])), ("finished".to_owned(), n_epochs));
+    }
 }

@@ -48,7 +48,7 @@ fn a_run_prints_a_line_an_epoch_and_is_recorded() {
     }
     let kept = shown["checkpoints"].as_array().unwrap().iter().filter(|checkpoint| checkpoint["deleted"] == false);
     for checkpoint in kept {
-        for part in ["model", "optimizer", "state", "manifest"] {
+        for part in ["manifest.json", "trained.safetensors"] {
             assert!(run_dir.join(checkpoint["path"].as_str().unwrap()).join(part).is_file());
         }
     }

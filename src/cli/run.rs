@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::progress::{Lines, Progress};
+use crate::cli::sweep::chosen::is_tested;
 use crate::launch::{self, Launch, Started};
 use crate::report::json;
 use crate::report::number::metric_text;
@@ -137,16 +138,16 @@ pub(crate) fn report(json_only: bool, context: &Context, started: &Started, endi
     if json_only {
         output::print_json(&json::detail(&run))?;
     }
-    let summary = run.summary;
+    let (summary, n_looks) = (run.summary, run.n_test_looks);
     match ending {
         Ending::Finished if json_only => Ok(()),
-        Ending::Finished => output::print(&last_lines(&summary, started)),
+        Ending::Finished => output::print(&last_lines(&summary, n_looks, started)),
         Ending::Stopped => Err(Failure::Interrupted { name: started.name.clone() }),
         Ending::Failed(error) => Err(Failure::Run { name: started.name.clone(), error: error.clone() }),
     }
 }
 
-fn last_lines(summary: &RunSummary, started: &Started) -> String {
+fn last_lines(summary: &RunSummary, n_looks: usize, started: &Started) -> String {
     let seconds = summary.duration_ms() as f64 / 1000.0;
     let best = |measure| {
         let key = MetricKey::new(Split::Valid, measure).to_string();
@@ -155,5 +156,8 @@ fn last_lines(summary: &RunSummary, started: &Started) -> String {
     };
     let bests: Vec<String> = [Measure::Loss, Measure::Accuracy].into_iter().filter_map(best).collect();
     let curves = output::from_here(&started.run_dir.join("curves.png"));
-    format!("finished in {seconds:.1} s\n{}\n{}\n", bests.join(", "), curves.display())
+    // What was looked at often is no test any more.
+    let is_later = n_looks > 1 && is_tested(summary.metrics.keys());
+    let look = if is_later { format!("look {n_looks} at these test images\n") } else { String::new() };
+    format!("finished in {seconds:.1} s\n{}\n{look}{}\n", bests.join(", "), curves.display())
 }

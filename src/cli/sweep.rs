@@ -19,6 +19,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::{plain_name, stop_on_signals};
 use crate::cli::sweep::progress::Lines;
+use crate::cli::sweep::replicates::Records;
 use crate::run::sweep::SweepRecord;
 use crate::spec::LoadedSpec;
 use crate::spec::problem::Problem;
@@ -246,7 +247,8 @@ fn list(json: bool, context: &Context) -> Result<(), Failure> {
     };
     let mut shown = Vec::new();
     for sweep in &sweeps {
-        shown.push(show::shown(context, sweep)?);
+        let records = if json { Records::Read } else { Records::Left };
+        shown.push(show::shown_by(context, sweep, records)?);
     }
     if json {
         return output::print_json(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::report::json;
 use crate::report::list::best_text;
@@ -70,7 +70,7 @@ impl<'a> Comparison<'a> {
     fn params(&self) -> Vec<String> {
         match self.shown {
             ShownParams::Differing => self.differing_params.clone(),
-            ShownParams::All => all_params(self.runs).into_iter().map(str::to_owned).collect(),
+            ShownParams::All => all_params(self.runs).into_iter().collect(),
         }
     }
 
@@ -132,8 +132,21 @@ impl<'a> Comparison<'a> {
 /// The parameters that are not the same in every run, by name; one that a run lacks differs.
 pub fn differing_params(runs: &[RunSummary]) -> Vec<String> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
-    let differs = |name: &&str| others.iter().any(|run| !same(first.params.get(*name), run.params.get(*name)));
-    all_params(runs).into_iter().filter(differs).map(str::to_owned).collect()
+    let differs = |name: &String| {
+        let of_first = value(first, name);
+        others.iter().any(|run| !same(of_first.as_ref(), value(run, name).as_ref()))
+    };
+    all_params(runs).into_iter().filter(differs).collect()
+}
+
+/// A run's value of a parameter; of one that has several forms, what is below it as a map.
+fn value(run: &RunSummary, name: &str) -> Option<Value> {
+    let below =
+        |(key, value): (&String, &Value)| Some((key.strip_prefix(name)?.strip_prefix('.')?.to_owned(), value.clone()));
+    run.params.get(name).cloned().or_else(|| {
+        let parts: Map<String, Value> = run.params.iter().filter_map(below).collect();
+        (!parts.is_empty()).then_some(Value::Object(parts))
+    })
 }
 
 /// Whether two values mean the same: `1` and `1.0` do, as one may come from a file and one from a flag.
@@ -144,8 +157,16 @@ fn same(left: Option<&Value>, right: Option<&Value>) -> bool {
     }
 }
 
-fn all_params(runs: &[RunSummary]) -> BTreeSet<&str> {
-    runs.iter().flat_map(|run| run.params.keys()).map(String::as_str).collect()
+/// The names of all parameters. One that is a value in one run and a map in another, as `model.frozen_layers` with a count and
+/// with stages, is one name.
+fn all_params(runs: &[RunSummary]) -> BTreeSet<String> {
+    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.params.keys()).collect();
+    let is_value = |prefix: &str| names.iter().any(|name| *name == prefix);
+    let whole = |name: &&String| {
+        let ends = name.match_indices('.').map(|(end, _)| end);
+        ends.map(|end| &name[..end]).find(|prefix| is_value(prefix)).map_or_else(|| (*name).clone(), str::to_owned)
+    };
+    names.iter().map(whole).collect()
 }
 
 /// Every metric that some run has: validation first, as runs are chosen by it, then test, then training.
@@ -216,7 +237,7 @@ fn last_text(run: &RunSummary, metric: &str) -> String {
 }
 
 fn param_text(run: &RunSummary, name: &str) -> String {
-    run.params.get(name).map_or(ABSENT.to_owned(), value_text)
+    value(run, name).as_ref().map_or(ABSENT.to_owned(), value_text)
 }
 
 /// A parameter as it would stand in a spec, in one line.
@@ -299,6 +320,20 @@ mod tests {
         assert_eq!(differing_params(&runs), ["late", "missing", "value"]);
         assert_eq!(differing_params(&runs[..1]), [""; 0]);
         assert_eq!(differing_params(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_parameter_of_several_forms_is_one() {
+        let runs = [
+            with_params("a", &[("model.frozen_layers", json!(15)), ("data.valid.fraction", json!(0.2))]),
+            with_params("b", &[("model.frozen_layers.stages", json!(5)), ("data.valid.fraction", json!(0.2))]),
+            with_params("c", &[("model.frozen_layers", json!("all")), ("data.valid", json!("valid"))]),
+        ];
+        assert_eq!(differing_params(&runs), ["data.valid", "model.frozen_layers"]);
+        let cells = |name| runs.iter().map(|run| param_text(run, name)).collect::<Vec<_>>();
+        assert_eq!(cells("model.frozen_layers"), ["15", "{ stages: 5 }", "all"]);
+        assert_eq!(cells("data.valid"), ["{ fraction: 0.2 }", "{ fraction: 0.2 }", "valid"]);
+        assert_eq!(differing_params(&runs[..2]), ["model.frozen_layers"]);
     }
 
     #[test]

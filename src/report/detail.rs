@@ -8,6 +8,7 @@ use crate::report::table::{Alignment, Column, pairs, table, wrapped};
 use crate::report::time::{duration_text, second_text};
 use crate::run::detail::{CheckpointRecord, RecordingCosts, RunDetail, SystemSeries};
 use crate::run::event::{DataFacts, ModelFacts, TrainedFacts};
+use crate::run::metric::Split;
 use crate::run::stretch::{self, Stretch};
 use crate::run::summary::{RunSummary, ShownState};
 use crate::run::system::{PROCESS_CPU_PERCENT, PROCESS_MEMORY_BYTES, gpu_memory_bytes, gpu_percent};
@@ -25,7 +26,7 @@ pub fn text(detail: &RunDetail, width: usize) -> String {
         ("error", error(summary, width)),
         ("parameters", pairs(&params(summary), width)),
         ("metrics", metrics(summary, width)),
-        ("data", detail.data.as_ref().map_or(String::new(), |facts| data(facts, width))),
+        ("data", detail.data.as_ref().map_or(String::new(), |facts| data(facts, detail.n_test_looks, width))),
         (
             "model",
             detail.model.as_ref().map_or(String::new(), |facts| pairs(&model(facts, detail.trained.as_ref()), width)),
@@ -166,10 +167,16 @@ fn metrics(summary: &RunSummary, width: usize) -> String {
     )
 }
 
-fn data(facts: &DataFacts, width: usize) -> String {
+fn data(facts: &DataFacts, n_test_looks: usize, width: usize) -> String {
     let mut rows = vec![row("classes", &format!("{}: {}", facts.classes.len(), facts.classes.join(", ")))];
     rows.extend(facts.splits.iter().map(|split| {
-        let text = format!("{} images, hash {}", count_text(split.n_images), shortened(&split.hash));
+        let looks = match (split.split, n_test_looks) {
+            (Split::Test, 0) => ", not looked at yet".to_owned(),
+            (Split::Test, 1) => ", looked at once".to_owned(),
+            (Split::Test, n) => format!(", looked at {n} times"),
+            _ => String::new(),
+        };
+        let text = format!("{} images, hash {}{looks}", count_text(split.n_images), shortened(&split.hash));
         row(split.split.as_str(), &text)
     }));
     pairs(&rows, width)

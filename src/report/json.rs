@@ -102,6 +102,7 @@ fn detail_object(detail: &RunDetail) -> Map<String, Value> {
         "environment": detail.environment,
         "events": events.collect::<Vec<_>>(),
         "stretches": stretches(detail),
+        "test_looks": detail.n_test_looks,
         "data": detail.data.as_ref().map(data),
         "model": detail.model.as_ref().map(model),
         "trained": detail.trained,

@@ -79,6 +79,7 @@ pub(crate) fn detail() -> RunDetail {
             StateChange { at_ms: CREATED_AT_MS, state: State::Running },
             StateChange { at_ms: CREATED_AT_MS + 92_400, state: State::Finished },
         ],
+        n_test_looks: 0,
         stretches: vec![Stretch::whole(4, json!({ "cosine": { "warmup_epochs": 0 } }))],
         data: Some(data()),
         model: Some(model()),

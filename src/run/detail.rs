@@ -25,6 +25,8 @@ pub struct RunDetail {
     /// What its epochs were trained under; none of a run from before that was recorded.
     pub stretches: Vec<Stretch>,
     pub data: Option<DataFacts>,
+    /// Looks of all runs, sweeps and evaluations at this run's test images.
+    pub n_test_looks: usize,
     pub model: Option<ModelFacts>,
     /// `None` until the last epoch is done.
     pub trained: Option<TrainedFacts>,

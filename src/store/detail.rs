@@ -6,10 +6,12 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::run::detail::{RunDetail, StateChange};
 use crate::run::id::RunId;
+use crate::run::look;
+use crate::run::metric::Split;
 use crate::store::connect::Store;
 use crate::store::list::Observer;
 use crate::store::runs::state_from_text;
-use crate::store::{StoreError, artifacts, checkpoints, facts, stretches, system};
+use crate::store::{StoreError, artifacts, checkpoints, facts, looks, stretches, system};
 
 impl Store {
     /// The complete specs of these runs, as JSON.
@@ -23,10 +25,27 @@ impl Store {
         Ok(rows.into_iter().map(|(id, json)| (RunId::from_stored(id), json)).collect())
     }
 
+    /// The hashes of what these runs trained, of those that have trained to their end.
+    pub async fn trained_hashes(&self, ids: &[RunId]) -> Result<BTreeMap<RunId, String>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT run_id, trained_hash FROM trained_facts WHERE run_id IN (SELECT value FROM json_each($1))",
+        )
+        .bind(serde_json::json!(ids).to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(id, hash)| (RunId::from_stored(id), hash)).collect())
+    }
+
     /// Reads a run with everything but its points.
     pub async fn run_detail(&self, id: &RunId, observer: &Observer<'_>) -> Result<RunDetail, StoreError> {
         let summary = self.run_summary(id, observer).await?;
         let mut tx = self.pool.begin().await?;
+        let data = facts::data(&mut tx, id).await?;
+        let test = data.as_ref().and_then(|data| data.splits.iter().find(|split| split.split == Split::Test));
+        let n_test_looks = match test {
+            Some(test) => look::count(&looks::of_split(&mut tx, &test.hash).await?),
+            None => 0,
+        };
         let (host, pid, spec_yaml, resolved_json) = sqlx::query_as(
             "SELECT host, pid, spec_yaml, resolved_json
             FROM runs JOIN run_specs ON run_specs.run_id = runs.id WHERE runs.id = $1",
@@ -43,7 +62,8 @@ impl Store {
             environment: environment(&mut tx, id).await?,
             events: events(&mut tx, id).await?,
             stretches: stretches::select(&mut tx, id).await?,
-            data: facts::data(&mut tx, id).await?,
+            data,
+            n_test_looks,
             model: facts::model(&mut tx, id).await?,
             trained: facts::trained(&mut tx, id).await?,
             checkpoints: checkpoints::select(&mut tx, id).await?,

@@ -32,9 +32,7 @@ impl Store {
 
     /// All looks at images with this hash, the earliest first.
     pub async fn looks(&self, split_hash: &str) -> Result<Vec<Look>, StoreError> {
-        let query = sqlx::AssertSqlSafe(format!("{LOOKS} WHERE split_hash = $1 ORDER BY id"));
-        let rows: Vec<Row> = sqlx::query_as(query).bind(split_hash).fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(look_of_row).collect())
+        of_split(&mut self.pool.begin().await?, split_hash).await
     }
 
     /// The looks of these runs, the earliest first.
@@ -44,6 +42,13 @@ impl Store {
         let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(ids).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(look_of_row).collect())
     }
+}
+
+/// Reads the looks at images with this hash, the earliest first.
+pub(crate) async fn of_split(tx: &mut Transaction<'_, Sqlite>, split_hash: &str) -> Result<Vec<Look>, StoreError> {
+    let query = sqlx::AssertSqlSafe(format!("{LOOKS} WHERE split_hash = $1 ORDER BY id"));
+    let rows: Vec<Row> = sqlx::query_as(query).bind(split_hash).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(look_of_row).collect())
 }
 
 /// Records a look at a run's own test images, within the transaction that records what came out.

@@ -87,6 +87,13 @@ struct Running {
     _stdin: Option<ChildStdin>,
 }
 
+/// How often a driver has started a trial, and what it said when it last ended without success.
+#[derive(Debug, Default)]
+struct Starts {
+    n: u32,
+    message: Option<String>,
+}
+
 impl Driver<'_> {
     /// Runs trials until nothing is left, or the stop flag is raised; then all children have ended.
     ///
@@ -97,7 +104,7 @@ impl Driver<'_> {
         let _lock = RunLock::take(&folder)?;
         let store = runtime.block_on(Store::open(&self.home.database()))?;
         let mut running: BTreeMap<TrialKey, Running> = BTreeMap::new();
-        let mut starts: BTreeMap<TrialKey, u32> = BTreeMap::new();
+        let mut starts: BTreeMap<TrialKey, Starts> = BTreeMap::new();
         let (sender, receiver) = channel();
         let outcome = self.turn(&runtime, &store, &folder, (&sender, &receiver), &mut running, &mut starts, watcher);
         // Children end by themselves once nobody holds their input.
@@ -119,7 +126,7 @@ impl Driver<'_> {
         folder: &Path,
         (sender, receiver): (&Sender<Ended>, &Receiver<Ended>),
         running: &mut BTreeMap<TrialKey, Running>,
-        starts: &mut BTreeMap<TrialKey, u32>,
+        starts: &mut BTreeMap<TrialKey, Starts>,
         watcher: &mut dyn Watcher,
     ) -> Result<(), SweepError> {
         loop {
@@ -135,8 +142,12 @@ impl Driver<'_> {
                     && !starts.contains_key(&trial.record.key)
                 {
                     trial.state = State::Interrupted;
-                } else if trial.state == State::Interrupted && starts.get(&trial.record.key) >= Some(&MAX_STARTS) {
-                    trial.state = State::Failed(format!("its process ended {MAX_STARTS} times before the run did"));
+                } else if let Some(Starts { n: MAX_STARTS.., message }) = starts.get(&trial.record.key)
+                    && trial.state == State::Interrupted
+                {
+                    let said = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
+                    let error = format!("its process ended {MAX_STARTS} times before the run did{said}");
+                    trial.state = State::Failed(error);
                 }
             }
             let is_elsewhere =
@@ -150,7 +161,7 @@ impl Driver<'_> {
                     let device = self.free_device(running);
                     let child = self.start(folder, &key, device, sender)?;
                     running.insert(key.clone(), Running { device, _stdin: child });
-                    *starts.entry(key).or_insert(0) += 1;
+                    starts.entry(key).or_default().n += 1;
                     watcher.started(&trial.record);
                 }
                 Step::Promote { point, until_epoch } => {
@@ -162,6 +173,7 @@ impl Driver<'_> {
                 Step::Wait => match receiver.recv_timeout(INTERVAL) {
                     Ok((key, message)) => {
                         running.remove(&key);
+                        starts.entry(key.clone()).or_default().message.clone_from(&message);
                         self.ended(runtime, store, &key, message, watcher)?;
                     }
                     Err(RecvTimeoutError::Timeout) => {

@@ -83,6 +83,40 @@ fn the_readmes_spec_has_every_key_and_is_valid() {
     assert!(missing.is_empty(), "not in the README: {missing:?}");
 }
 
+/// Three points never fill ASHA's rungs: the best is trained to the end, chosen and tested all the same.
+#[test]
+fn the_readmes_sweep_finishes_its_best() {
+    let place = Place::new();
+    let experiments = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    std::os::unix::fs::symlink(format!("{experiments}/data/fashion"), place.path("data/fashion")).unwrap();
+    let whole = blocks("yaml").into_iter().find(|block| block.contains("log_every")).unwrap();
+    fs::write(place.path("whole.yaml"), &whole).unwrap();
+    let small = [
+        "data.image_size=32",
+        "steps_per_epoch=1",
+        "validation_steps=2",
+        "plan=[]",
+        "learning_rates={}",
+        "augment={}",
+        "epochs=7",
+        "sweep.seeds=[0]",
+        "early_stopping={ patience: 9 }",
+    ];
+    let small: Vec<&str> = small.iter().flat_map(|set| ["--set", set]).collect();
+    let done = place.xp(&[&["sweep", "whole.yaml", "--name", "whole"][..], &small].concat());
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let shown = place.json(&["sweep", "show", "whole", "--json"]);
+    let trials = shown["trials"].as_array().unwrap();
+    let epochs: Vec<u64> = trials.iter().map(|trial| trial["epochs"].as_u64().unwrap()).collect();
+    assert_eq!(
+        (epochs.iter().filter(|n| **n == 7).count(), epochs.iter().filter(|n| **n == 2).count()),
+        (1, 2),
+        "{shown:#}"
+    );
+    let chosen = &shown["ranking"]["chosen"];
+    assert_eq!((chosen["test"].as_array().unwrap().len(), &chosen["looks"]["total"]), (1, &1.into()), "{shown:#}");
+}
+
 #[test]
 fn the_readmes_cargo_commands_are_in_ci() {
     let ci = include_str!("../../.ci/run");

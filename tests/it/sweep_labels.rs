@@ -216,3 +216,76 @@ fn the_epoch_that_is_ranked_is_the_one_that_is_tested() {
     assert_eq!(run["metrics"]["test.loss"]["best_epoch"], best["best_epoch"], "{run:#}");
     assert_eq!(shown["ranking"]["rows"][0]["mean"], best["best"]);
 }
+
+/// Splits and seeds are the replicates, and differences are tested over splits.
+#[test]
+fn points_run_on_several_splits_are_tested_over_splits() {
+    let section = "  parameters: { optimizer.adam.learning_rate: { values: [0.1, 0.000001] } }\n  seeds: [1, 2]\n  split_seeds: [0, 5, 9]\n";
+    let place = place(section);
+    let held_out = ["--set", "data.valid={ fraction: 0.5 }", "--set", "epochs=1"];
+    let arguments = [&["sweep", "sweep.yaml", "--name", "splits"][..], &held_out].concat();
+    let planned = place.xp(&[&arguments[..], &["--dry-run"]].concat());
+    assert!(planned.stdout.contains("2 points × 3 splits × 2 seeds = 12 trials"), "{}", planned.stdout);
+    let done = place.xp(&arguments);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("12 trials: 12 finished") && done.stdout.contains("3 × 2"), "{}", done.stdout);
+    assert!(done.stdout.contains("corrected t over splits"), "{}", done.stdout);
+    let shown = place.json(&["sweep", "show", "splits", "--json"]);
+    let test = &shown["ranking"]["test"];
+    assert_eq!(
+        (test["kind"].as_str(), test["n_splits"].as_u64(), test["n_seeds"].as_u64()),
+        (Some("corrected_t"), Some(3), Some(2))
+    );
+    let mut hashes = std::collections::BTreeMap::new();
+    for trial in shown["trials"].as_array().unwrap() {
+        let run = place.json(&["show", trial["run"].as_str().unwrap(), "--json"]);
+        assert_eq!(run["params"]["data.split_seed"], trial["split_seed"]);
+        assert_eq!(run["params"]["seed"], trial["seed"]);
+        assert_eq!(run["params"]["optimizer.adam.learning_rate"], trial["values"]["optimizer.adam.learning_rate"]);
+        let split = run["data"]["splits"].as_array().unwrap().iter().find(|split| split["split"] == "valid").unwrap();
+        hashes.insert(trial["split_seed"].as_u64().unwrap(), split["hash"].clone());
+    }
+    let distinct: std::collections::BTreeSet<String> = hashes.values().map(ToString::to_string).collect();
+    assert_eq!((hashes.len(), distinct.len()), (3, 3));
+    let again = place.xp(&["sweep", "resume", "splits"]);
+    assert_eq!((again.code, place.json(&["list", "--json"])["runs"].as_array().unwrap().len()), (0, 12));
+}
+
+/// What no spec could tell is told by what came out.
+#[test]
+fn points_that_came_out_the_same_are_named() {
+    let place = place("  parameters: { data.on_bad_image: { values: [error, skip] } }\n");
+    let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let plain = done.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let remark = "on_bad_image=error and on_bad_image=skip came out the same, to the bit";
+    assert!(plain.contains(remark), "{}", done.stdout);
+    assert_eq!(place.json(&["sweep", "show", "--json"])["remarks"].as_array().unwrap().len(), 1);
+}
+
+/// What a sweep of an earlier xp, or someone's hand, made false is not ranked.
+#[test]
+fn a_trial_whose_record_says_otherwise_is_not_ranked() {
+    let place = place("  parameters: { optimizer.adam.learning_rate: { values: [0.1, 0.01] } }\n");
+    let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1", "--name", "told"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let chosen = &place.json(&["sweep", "show", "told", "--json"])["ranking"]["chosen"]["point"];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = chosen.to_string();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path(".xp/xp.db"));
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let done = sqlx::query("UPDATE sweep_trials SET point_values = $1 WHERE point_values = $2")
+            .bind(r#"{"optimizer.adam.learning_rate":0.7}"#)
+            .bind(&told)
+            .execute(&pool)
+            .await
+            .unwrap();
+        assert_eq!(done.rows_affected(), 1);
+        pool.close().await;
+    });
+    let shown = place.json(&["sweep", "show", "told", "--json"]);
+    let rows = shown["ranking"]["rows"].as_array().unwrap();
+    assert_eq!(rows.last().unwrap()["note"], "its record says otherwise", "{shown:#}");
+    assert_ne!(shown["ranking"]["chosen"]["point"]["optimizer.adam.learning_rate"], 0.7);
+}

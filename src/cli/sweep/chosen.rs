@@ -5,6 +5,7 @@ use crate::cli::evaluate::measure_test;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::sweep::progress::trial_text;
+use crate::cli::sweep::replicates::Records;
 use crate::cli::sweep::show;
 use crate::report::number::metric_text;
 use crate::run::id::RunId;
@@ -18,7 +19,7 @@ use crate::sweep::standing::Trial;
 
 /// Measures the runs of the chosen point on their test images, each once; no other point's runs look at them.
 pub(super) fn test(context: &Context, sweep: &SweepRecord, stop: &StopFlag, hidden: bool) -> Result<(), Failure> {
-    let shown = show::shown(context, sweep)?;
+    let shown = show::shown_by(context, sweep, Records::Left)?;
     let Some(trials) = shown.chosen() else { return Ok(()) };
     let store = context.wait(Store::open(&context.home.database()))?;
     for trial in trials {
@@ -51,7 +52,7 @@ pub(crate) fn is_tested<'a>(metrics: impl IntoIterator<Item = &'a String>) -> bo
 
 /// The run that a sweep's name stands for: of the chosen point the one with the best value of the sweep's metric.
 pub(crate) fn run(context: &Context, sweep: &SweepRecord) -> Result<RunId, Failure> {
-    let shown = show::shown(context, sweep)?;
+    let shown = show::shown_by(context, sweep, Records::Left)?;
     let direction = shown.metric().direction();
     let mut best: Option<(f64, &Trial)> = None;
     for trial in shown.chosen().unwrap_or_default() {

@@ -9,22 +9,29 @@ use crate::store::connect::Store;
 use crate::sweep::standing::{State, Trial};
 use crate::train::predictions_file::{self, Predictions};
 
+/// Whether the records of validation images are read, which may be many megabytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Records {
+    Read,
+    Left,
+}
+
 /// One replicate a trial, in their order.
 pub(super) fn replicates(
     context: &Context,
     store: &Store,
     trials: &[Trial],
-    metric: MetricKey,
+    (metric, records): (MetricKey, Records),
     runs: &[RunSummary],
 ) -> Result<Vec<Replicate>, Failure> {
-    trials.iter().map(|trial| replicate(context, store, trial, metric, runs)).collect()
+    trials.iter().map(|trial| replicate(context, store, trial, (metric, records), runs)).collect()
 }
 
 fn replicate(
     context: &Context,
     store: &Store,
     trial: &Trial,
-    metric: MetricKey,
+    (metric, records): (MetricKey, Records),
     runs: &[RunSummary],
 ) -> Result<Replicate, Failure> {
     let mut replicate = Replicate {
@@ -40,7 +47,8 @@ fn replicate(
         (replicate.n_train, replicate.n_valid) = (n_images(Split::Train), n_images(Split::Valid));
     }
     // Points are compared when they are complete; what is still going on has no such record, or that of an earlier end.
-    if metric.split == Split::Valid
+    if records == Records::Read
+        && metric.split == Split::Valid
         && trial.state == State::Finished
         && let Some(predictions) = recorded(context, store, run)?
     {

@@ -1,6 +1,6 @@
 //! `xp sweep show`: how far a sweep is, and its points ranked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::thread;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::sweep::progress::{point_of, trial_text};
-use crate::cli::sweep::replicates::replicates;
+use crate::cli::sweep::replicates::{Records, replicates};
 use crate::cli::sweep::{ShowArgs, find, section_of};
 use crate::report::ranking::{self, Looks, Ranking, rank};
+use crate::report::table::wrapped;
 use crate::run::id::RunId;
 use crate::run::look;
 use crate::run::metric::MetricKey;
@@ -40,6 +41,8 @@ pub(super) struct Shown {
     /// Trials that are not begun, because their points were not chosen yet.
     n_to_come: usize,
     ranking: Ranking,
+    /// What a reader must know of points before believing their labels.
+    remarks: Vec<String>,
 }
 
 pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
@@ -62,8 +65,13 @@ pub(super) fn show(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// Looks at a sweep.
+/// Looks at a sweep and tests its points against each other.
 pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Failure> {
+    shown_by(context, sweep, Records::Read)
+}
+
+/// Looks at a sweep; where no record of images is read, only how far it is and which point is chosen is to be believed.
+pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records) -> Result<Shown, Failure> {
     let section = section_of(sweep)?;
     let store = context.existing_store()?.ok_or_else(|| StoreError::NoSuchSweep { query: sweep.name.clone() })?;
     let trials = context.wait(standing_of(&context.home, &store, sweep, &section))?;
@@ -72,7 +80,7 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
     let looks = context.wait(store.looks_of_runs(&ids))?;
     let untrue = context.wait(untrue(&store, &trials))?;
-    let mut replicates = replicates(context, &store, &trials, metric, &runs)?;
+    let mut replicates = replicates(context, &store, &trials, (metric, records), &runs)?;
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
         let run = runs.iter().find(|run| Some(&run.id) == trial.record.run.as_ref())?;
@@ -95,7 +103,9 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     };
     let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).map(point).collect();
     let mut ranking = rank(metric, points);
+    let remarks = same_outcomes(&trials, &context.wait(store.trained_hashes(&ids))?);
     let shown = Shown {
+        remarks,
         sweep: sweep.clone(),
         n_to_come: n_to_come(sweep, &section, &trials),
         ranking: ranking.clone(),
@@ -114,6 +124,22 @@ pub(super) fn shown(context: &Context, sweep: &SweepRecord) -> Result<Shown, Fai
     }
     context.wait(store.close());
     Ok(Shown { ranking, ..shown })
+}
+
+/// Points whose trials came out the same with every seed, to the bit, whatever their labels say.
+fn same_outcomes(trials: &[Trial], hashes: &BTreeMap<RunId, String>) -> Vec<String> {
+    let mut by_outcome: BTreeMap<Vec<&String>, Vec<String>> = BTreeMap::new();
+    for trials in trials.chunk_by(|a, b| a.record.key.point == b.record.key.point) {
+        let outcome: Option<Vec<&String>> = trials.iter().map(|trial| hashes.get(trial.record.run.as_ref()?)).collect();
+        if let Some(outcome) = outcome {
+            by_outcome.entry(outcome).or_default().push(point_of(&trials[0].record).to_string());
+        }
+    }
+    let same = by_outcome.into_values().filter(|points| points.len() > 1);
+    same.map(|points| {
+        format!("{} came out the same, to the bit: what tells them apart changed nothing", points.join(" and "))
+    })
+    .collect()
 }
 
 /// Trials that are still to be begun beside those that are recorded.
@@ -203,6 +229,9 @@ impl Shown {
         if !self.trials.is_empty() {
             text += &self.ranking.text(width);
         }
+        for remark in &self.remarks {
+            text += &(wrapped(&format!("note: {remark}"), 0, width) + "\n");
+        }
         let failed = self.trials.iter().filter_map(|trial| match &trial.state {
             State::Failed(error) => Some((trial, error)),
             _ => None,
@@ -237,6 +266,7 @@ impl Shown {
             "trials": self.trials.iter().map(trial).collect::<Vec<_>>(),
             "n_trials": self.trials.len() + self.n_to_come,
             "ranking": self.ranking.json(),
+            "remarks": self.remarks,
         })
     }
 }

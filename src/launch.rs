@@ -49,7 +49,6 @@ use crate::store::lock::RunLock;
 use crate::store::resume::Resumption;
 use crate::store::runs::{Ending, NewRun, RunName};
 use crate::train::channel::Events;
-use crate::train::checkpoint::CheckpointError;
 use crate::train::device::TrainDevice;
 use crate::train::extract::folder;
 use crate::train::history::EpochValues;
@@ -116,8 +115,6 @@ pub enum LaunchError {
     Refused { run: String, error: RunError },
     #[error("record the run {run}: {source}")]
     Recording { run: String, source: StoreError },
-    #[error("go on from the checkpoint: {0}")]
-    Checkpoint(#[from] CheckpointError),
     #[error("convert the checkpoints: {0}")]
     Convert(TrainError),
     #[error("write {}: {source}", path.display())]
@@ -188,7 +185,7 @@ pub fn resume(
     let history = runtime.block_on(history(&store, id, spec))?;
     let mut going_on = GoingOn::from_record(&run, history, spec, wanted.restarts_schedule);
     // Before anything of the run is changed.
-    going_on.verify(&run_dir)?;
+    going_on.verify(&run_dir).map_err(|error| refused(name, &TrainError::Checkpoint(error)))?;
     let converted = going_on.convert(&run_dir, &launch.home.objects_dir(), launch.plan)?;
     runtime.block_on(store.replace_checkpoints(id, &converted))?;
     going_on.sweep(&run_dir);
@@ -409,6 +406,10 @@ fn spawn(
             Err(payload) => Err(panicked(&panic::text(&*payload))),
         }
     })
+}
+
+fn refused(run: &str, error: &TrainError) -> LaunchError {
+    LaunchError::Refused { run: run.to_owned(), error: run_error(error) }
 }
 
 fn run_error(error: &TrainError) -> RunError {

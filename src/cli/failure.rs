@@ -160,6 +160,7 @@ impl Failure {
                 EXIT_NOT_THERE
             }
             Self::Store(StoreError::Ambiguous { .. } | StoreError::AmbiguousSweep { .. })
+            | Self::Store(StoreError::NameTaken { .. })
             | Self::Launch(LaunchError::Store(StoreError::NameTaken { .. })) => EXIT_USAGE,
             Self::Interrupted { .. } | Self::Unfinished { .. } | Self::SweepStopped { .. } => EXIT_INTERRUPTED,
             _ => EXIT_FAILED,

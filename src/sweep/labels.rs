@@ -123,7 +123,7 @@ fn changes_nothing(labels: &Labels, space: &Space, point: &Point, key: &str) -> 
         let value = other.values.remove(key).expect("it is a point of this key alone");
         let mut changed = point.clone();
         changed.values.insert(key.to_owned(), value);
-        changed
+        space.with_conditions(changed)
     };
     let mut others = space.ends(|other| other == key).into_iter().map(with).filter(|other| other != point).peekable();
     others.peek().is_some() && others.all(|other| labels.effect(&other) == labels.effect(point))

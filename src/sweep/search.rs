@@ -123,32 +123,50 @@ impl Space {
         if section.trials.is_some_and(|trials| history.len() >= trials as usize) {
             return None;
         }
+        let known = || history.iter().map(|tried| labels.effect(&tried.point)).collect();
         match section.method {
             Method::Grid => grid::next(self, history),
-            Method::Random => {
-                self.first_new(history, labels, |attempt| random::point(self, section.seed, history.len(), attempt))
-            }
+            Method::Random => self.drawn(section, history.len(), labels, &known()),
             Method::Tpe => {
                 let direction = section.metric.key().direction();
-                self.first_new(history, labels, |attempt| tpe::point(self, section.seed, direction, history, attempt))
+                let draw = |attempt| tpe::point(self, section.seed, direction, history, attempt);
+                self.first_new(labels, &known(), draw)
             }
         }
     }
 
     /// The points that will be tried, as far as they do not depend on what comes out.
     pub fn planned(&self, section: &Sweep, labels: &Labels) -> Vec<Point> {
-        if section.method == Method::Tpe {
-            return Vec::new();
+        let n_most = section.trials.map_or(usize::MAX, |trials| trials as usize);
+        match section.method {
+            Method::Grid => grid::all(self).into_iter().take(n_most).collect(),
+            Method::Random => {
+                let (mut points, mut known) = (Vec::new(), HashSet::new());
+                while points.len() < n_most
+                    && let Some(point) = self.drawn(section, points.len(), labels, &known)
+                {
+                    known.insert(labels.effect(&point));
+                    points.push(point);
+                }
+                points
+            }
+            Method::Tpe => Vec::new(),
         }
-        let mut history: Vec<Tried> = Vec::new();
-        if section.method == Method::Grid {
-            let points = grid::all(self);
-            return points.into_iter().take(section.trials.map_or(usize::MAX, |trials| trials as usize)).collect();
+    }
+
+    /// The random point of a place among the points.
+    fn drawn(&self, section: &Sweep, place: usize, labels: &Labels, known: &HashSet<String>) -> Option<Point> {
+        self.first_new(labels, known, |attempt| random::point(self, section.seed, place, attempt))
+    }
+
+    /// A point without the keys whose conditions do not hold in it.
+    pub fn with_conditions(&self, mut point: Point) -> Point {
+        for parameter in self.parameters.iter().filter(|parameter| !parameter.when.is_empty()) {
+            if !point.has(&parameter.when) {
+                point.values.remove(&parameter.key);
+            }
         }
-        while let Some(point) = self.next(section, &history, labels) {
-            history.push(Tried { point, value: None });
-        }
-        history.into_iter().map(|tried| tried.point).collect()
+        point
     }
 
     /// The values of some keys, or their ends, each as a point of its own.
@@ -158,9 +176,8 @@ impl Space {
         meant.flat_map(|parameter| parameter.domain.ends().into_iter().map(|end| point(&parameter.key, end))).collect()
     }
 
-    /// The first of the drawn points that is allowed and new.
-    fn first_new(&self, history: &[Tried], labels: &Labels, draw: impl Fn(u32) -> Point) -> Option<Point> {
-        let known: HashSet<String> = history.iter().map(|tried| labels.effect(&tried.point)).collect();
+    /// The first of the drawn points that is allowed and trains otherwise than those that are known.
+    fn first_new(&self, labels: &Labels, known: &HashSet<String>, draw: impl Fn(u32) -> Point) -> Option<Point> {
         (0..MAX_REDRAWS).map(draw).find(|point| self.allows(point) && !known.contains(&labels.effect(point)))
     }
 

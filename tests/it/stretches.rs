@@ -297,7 +297,7 @@ fn a_refused_resumption_changes_nothing() {
     fs::write(lab.path("train.npy"), features).unwrap();
     for name in ["done", "paused"] {
         let run = lab.detail(name);
-        let folder = run.checkpoints.last().unwrap().saved.path.join("optimizer");
+        let folder = run.checkpoints.last().unwrap().saved.path.join("optimizer.safetensors");
         let path = lab.home.run_dir(&run.summary.id).join(folder);
         fs::copy(&path, lab.path(name)).unwrap();
         fs::write(&path, "nothing").unwrap();
@@ -305,7 +305,7 @@ fn a_refused_resumption_changes_nothing() {
     refused("is damaged");
     for name in ["done", "paused"] {
         let run = lab.detail(name);
-        let folder = run.checkpoints.last().unwrap().saved.path.join("optimizer");
+        let folder = run.checkpoints.last().unwrap().saved.path.join("optimizer.safetensors");
         fs::copy(lab.path(name), lab.home.run_dir(&run.summary.id).join(folder)).unwrap();
     }
     // Neither does an interruption before the images are read.

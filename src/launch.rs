@@ -21,7 +21,9 @@ use tokio::runtime::Runtime;
 
 use crate::data::feature_cache::FeatureCache;
 use crate::launch::commit::now_ms;
-use crate::launch::going_on::{GoingOn, Refusal, Wanted, recorded_stretches, refusal_under_lock};
+use crate::launch::going_on::{
+    GoingOn, Refusal, Wanted, has_unknown_stretches, recorded_stretches, refusal_under_lock,
+};
 use crate::launch::keep::Committed;
 use crate::launch::panics::Quiet;
 use crate::launch::record::Recorder;
@@ -148,6 +150,7 @@ pub fn run(launch: &Launch<'_>, watcher: &mut dyn Watcher) -> Result<(Started, E
         committed: Vec::new(),
         resumption: None,
         warnings: launch.warnings.clone(),
+        device_class: launch.device.class.to_owned(),
     };
     conduct(&Conduct { launch, runtime, store, started, _lock: lock }, course, watcher)
 }
@@ -163,7 +166,8 @@ fn stretches_of_new(launch: &Launch<'_>) -> Vec<Stretch> {
 
 /// Goes on with a run from its last committed epoch; the lock keeps a second process out.
 ///
-/// Nothing of the record changes before the images, the weights and the checkpoint are known to be the run's.
+/// Nothing that the record says changes before the images, the weights and the checkpoint are known to be the run's; only
+/// checkpoints of an older format are written anew, with the same tensors.
 pub fn resume(
     launch: &Launch<'_>,
     wanted: &Wanted<'_>,
@@ -189,6 +193,10 @@ pub fn resume(
     let converted = going_on.convert(&run_dir, &launch.home.objects_dir(), launch.plan)?;
     runtime.block_on(store.replace_checkpoints(id, &converted))?;
     going_on.sweep(&run_dir);
+    let recorded_device = run.environment.get("device");
+    let is_other = |device: &&String| !device.split(", ").any(|class| class == launch.device.class);
+    let other_device = recorded_device.filter(is_other).map(|before| format!("{before}, {}", launch.device.class));
+    let device_class = other_device.clone().or(recorded_device.cloned());
     let resumption = Resumption {
         id: id.clone(),
         host: this_host,
@@ -197,7 +205,11 @@ pub fn resume(
         resolved_json: format!("{:#}\n", fingerprint::resolved(spec)),
         params: params(spec, &going_on.stretches),
         stretches: going_on.stretches.clone(),
-        engine: engine::after_going_on(run.summary.engine.as_deref(), &run.summary.params),
+        engine: match has_unknown_stretches(&run, spec) {
+            true => Some(engine::after_unknown()),
+            false => engine::after_going_on(run.summary.engine.as_deref(), &run.summary.params),
+        },
+        device: other_device.clone(),
         last_epoch: going_on.point.epoch(),
     };
     let started = Started { id: id.clone(), name: run.summary.name.clone(), run_dir };
@@ -209,6 +221,7 @@ pub fn resume(
         committed: going_on.committed,
         resumption: Some(resumption),
         warnings: launch.warnings.iter().cloned().chain(going_on.warnings).collect(),
+        device_class: device_class.unwrap_or_else(|| launch.device.class.to_owned()),
     };
     conduct(&conduct_of, course, watcher)
 }
@@ -253,12 +266,14 @@ struct Course {
     /// How it is recorded that the run goes on; a new run is recorded already.
     resumption: Option<Resumption>,
     warnings: Vec<String>,
+    /// The kinds of devices that its epochs are trained on, part of its fingerprint: a run may go on on another.
+    device_class: String,
 }
 
 /// Trains, records and ends a run.
 fn conduct(conduct: &Conduct<'_>, course: Course, watcher: &mut dyn Watcher) -> Result<(Started, Ending), LaunchError> {
     let Conduct { launch, runtime, store, started, .. } = conduct;
-    let Course { expected, stretches, resume, committed, resumption, warnings } = course;
+    let Course { expected, stretches, resume, committed, resumption, warnings, device_class } = course;
     let _quiet = Quiet::begin();
     watcher.started(started);
     let span = tracing::info_span!("run", id = %started.id, name = %started.name);
@@ -272,7 +287,7 @@ fn conduct(conduct: &Conduct<'_>, course: Course, watcher: &mut dyn Watcher) -> 
             store,
             run: started,
             spec: &launch.plan.spec,
-            device_class: launch.device.class,
+            device_class: &device_class,
             stop: &launch.stop,
             stretches: &stretches,
             committed,

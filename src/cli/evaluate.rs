@@ -106,7 +106,10 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
     let recorded = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
     let (measured, facts, notes) =
         measure(context, &run, checkpoint, &plan, (weights_hash, recorded), StopFlag::default())?;
-    let look = if split == Split::Test { looked_at(context, &store, &run, &facts.hash)? } else { None };
+    // Images that the run trained or chose with are no test, however they are named.
+    let own = run.data.iter().flat_map(|data| &data.splits).find(|split| split.hash == facts.hash);
+    let is_test = split == Split::Test && own.is_none_or(|own| own.split == Split::Test);
+    let look = if is_test { looked_at(context, &store, &run, &facts.hash)? } else { None };
     report(
         args,
         &Evaluated { run: &run, epoch: checkpoint.epoch, data, measured, n_split_images: facts.n_images, look, notes },

@@ -19,7 +19,6 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::{plain_name, stop_on_signals};
 use crate::cli::sweep::progress::Lines;
-use crate::cli::sweep::replicates::Records;
 use crate::run::sweep::SweepRecord;
 use crate::spec::LoadedSpec;
 use crate::spec::problem::Problem;
@@ -151,11 +150,6 @@ pub(crate) fn sweep(args: &SweepArgs, context: &Context) -> Result<(), Failure> 
 
 fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure> {
     let (store, sweep) = find(context, &args.sweep)?;
-    if args.retry_failed {
-        for trial in context.wait(store.trials(&sweep.id))? {
-            context.wait(store.set_trial_error(&trial.key, None))?;
-        }
-    }
     context.wait(store.close());
     carry_out(context, &sweep, &args.how, args.retry_failed)
 }
@@ -192,7 +186,8 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     };
     prefix::fill(context, &driver, &specs, &device)?;
     driver.drive(&mut Lines::new(how.json, sweep, &section))?;
-    if !stop.is_raised() && is_complete(context, &driver)? {
+    let is_complete = !stop.is_raised() && is_complete(context, &driver)?;
+    if is_complete {
         chosen::test(context, sweep, &stop, how.json)?;
     }
     let shown = show::shown(context, sweep)?;
@@ -203,7 +198,9 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     }
     match shown.n_failed() {
         _ if stop.is_raised() => Err(Failure::SweepStopped { name: sweep.name.clone() }),
-        0 => Ok(()),
+        0 if is_complete => Ok(()),
+        // Their processes ended again and again before their runs did.
+        0 => Err(Failure::Trials { name: sweep.name.clone(), n_failed: shown.n_left() }),
         n_failed => Err(Failure::Trials { name: sweep.name.clone(), n_failed }),
     }
 }
@@ -241,22 +238,22 @@ fn find(context: &Context, query: &str) -> Result<(Store, SweepRecord), Failure>
 }
 
 fn list(json: bool, context: &Context) -> Result<(), Failure> {
-    let sweeps = match context.existing_store()? {
-        Some(store) => context.wait(store.sweeps())?,
-        None => Vec::new(),
+    let Some(store) = context.existing_store()? else {
+        return if json {
+            output::print_json(&json!({ "schema": 1, "sweeps": [] }))
+        } else {
+            output::print("no sweeps\n")
+        };
     };
-    let mut shown = Vec::new();
-    for sweep in &sweeps {
-        let records = if json { Records::Read } else { Records::Left };
-        shown.push(show::shown_by(context, sweep, records)?);
-    }
+    let sweeps = context.wait(store.sweeps())?;
     if json {
-        return output::print_json(
-            &json!({ "schema": 1, "sweeps": shown.iter().map(show::Shown::json).collect::<Vec<_>>() }),
-        );
+        let shown: Vec<_> =
+            sweeps.iter().map(|sweep| Ok(show::shown(context, sweep)?.json())).collect::<Result<_, Failure>>()?;
+        return output::print_json(&json!({ "schema": 1, "sweeps": shown }));
     }
-    let lines: String = shown.iter().map(|sweep| format!("{}\n", sweep.line())).collect();
-    output::print(if lines.is_empty() { "no sweeps\n" } else { &lines })
+    let lines: Vec<String> =
+        sweeps.iter().map(|sweep| show::far(context, &store, sweep)).collect::<Result<_, Failure>>()?;
+    output::print(&if lines.is_empty() { "no sweeps\n".to_owned() } else { lines.join("\n") + "\n" })
 }
 
 impl From<SweepError> for Failure {

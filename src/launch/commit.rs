@@ -31,7 +31,7 @@ pub(crate) struct Committer<'a> {
     pub spec: &'a Spec,
     /// What its epochs are trained under: part of its fingerprint.
     pub stretches: &'a [Stretch],
-    pub device_class: &'static str,
+    pub device_class: &'a str,
     pub pending: BTreeMap<u32, PendingEpoch>,
     pub committed: Vec<Committed>,
     /// The checkpoint of the last committed epoch.

@@ -182,6 +182,12 @@ pub fn recorded_stretches(run: &RunDetail) -> Vec<Stretch> {
     epochs.map(|epochs| vec![Stretch::whole(epochs, resolved["schedule"].clone())]).unwrap_or_default()
 }
 
+/// Whether a run from before stretches were recorded went on, and may have been asked for more epochs when it did.
+pub(crate) fn has_unknown_stretches(run: &RunDetail, spec: &Spec) -> bool {
+    let n_starts = run.events.iter().filter(|event| event.state == State::Running).count();
+    run.stretches.is_empty() && n_starts > 1 && spec.may_have_stretches()
+}
+
 /// Whether more is asked for than what ended the run. Of an older run only its states tell.
 fn had_finished(run: &RunDetail) -> bool {
     let is_finished = run.summary.state == ShownState::Recorded(State::Finished);

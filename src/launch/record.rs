@@ -25,8 +25,8 @@ pub struct Recorder<'a> {
     pub store: &'a Store,
     pub run: &'a Started,
     pub spec: &'a Spec,
-    /// `cpu` or `cuda`: part of the run's fingerprint.
-    pub device_class: &'static str,
+    /// `cpu`, `cuda`, or both: part of the run's fingerprint.
+    pub device_class: &'a str,
     /// Raised when a write fails.
     pub stop: &'a StopFlag,
     /// What the epochs are trained under.

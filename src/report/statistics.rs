@@ -61,12 +61,12 @@ fn t_test(differences: &[f64], correlation: f64) -> Option<Tested> {
     Some(Tested { p: (2.0 * distribution.sf((mean / error).abs())).min(1.0), interval: [mean - reach, mean + reach] })
 }
 
-/// Corrects p-values for being several, each by how many are not smaller. Source: Holm 1979.
-pub fn holm(p_values: &[f64]) -> Vec<f64> {
-    let n = p_values.len();
-    let mut order: Vec<usize> = (0..n).collect();
+/// Corrects p-values for being among `n`, each by how many are not smaller; those that are not given count as 1. Source:
+/// Holm 1979.
+pub fn holm(p_values: &[f64], n: usize) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
-    let mut corrected = vec![0.0; n];
+    let mut corrected = vec![0.0; p_values.len()];
     let mut largest = 0.0_f64;
     for (rank, place) in order.into_iter().enumerate() {
         largest = largest.max(((n - rank) as f64 * p_values[place]).min(1.0));
@@ -108,7 +108,9 @@ mod tests {
             assert_tested(corrected_paired_t_test(&floats(&case["differences"]), ratio), case);
         }
         for case in golden["holm"].as_array().unwrap() {
-            for (found, expected) in holm(&floats(&case["p"])).iter().zip(floats(&case["corrected"])) {
+            for (found, expected) in
+                holm(&floats(&case["p"]), floats(&case["p"]).len()).iter().zip(floats(&case["corrected"]))
+            {
                 assert!((found - expected).abs() <= 1e-12, "{case}: {found}");
             }
         }

@@ -30,6 +30,12 @@ pub fn after_going_on(recorded: Option<&str>, params: &BTreeMap<String, Value>) 
     (!is_said && !has_same_numbers(recorded, params)).then(|| format!("{recorded_text}, {ENGINE_VERSION}"))
 }
 
+/// What is recorded of a run that goes on although it is not known under how many epochs its earlier ones were trained: it
+/// stands for none that was.
+pub fn after_unknown() -> String {
+    format!("unknown, {ENGINE_VERSION}")
+}
+
 /// Whether a run's losses on held-out images hold label smoothing, so that they are not comparable with others'.
 pub fn smooths_held_out_losses(recorded: Option<&str>, params: &BTreeMap<String, Value>) -> bool {
     smooths_labels(params) && !has_same_numbers(recorded, params)

@@ -4,14 +4,32 @@ use serde_json::{Value, json};
 
 use crate::spec::fingerprint::resolved;
 use crate::spec::schema::Spec;
+use crate::spec::schema::cache::Precision;
 
 /// Keys that say where a run computes, what it is called and what is kept of it, and change no number that comes out.
-pub const WITHOUT_EFFECT: [&str; 7] =
-    ["name", "device", "cache", "log_every", "checkpoint.keep", "max_recorded_predictions", "sweep"];
+pub const WITHOUT_EFFECT: [&str; 8] = [
+    "name",
+    "device",
+    "cache.enabled",
+    "cache.budget",
+    "log_every",
+    "checkpoint.keep",
+    "max_recorded_predictions",
+    "sweep",
+];
 
 /// Whether a key, or one that it lies in, changes nothing that comes out.
 pub fn is_without_effect(key: &str) -> bool {
-    WITHOUT_EFFECT.iter().any(|of| key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    WITHOUT_EFFECT.iter().any(|of| lies_in(key, of))
+}
+
+/// The same in a spec: rows that are rounded where they are kept make it count whether they are.
+pub fn is_without_effect_in(spec: &Spec, key: &str) -> bool {
+    is_without_effect(key) && (spec.cache.precision == Precision::F32 || !lies_in(key, "cache"))
+}
+
+fn lies_in(key: &str, of: &str) -> bool {
+    key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// What decides how a spec trains, a plan's steps resolved: a key that every step says otherwise is not part of it.
@@ -22,12 +40,12 @@ pub fn of(spec: &Spec) -> Value {
 /// The same with each step's spec as it is given back for it.
 pub fn steps(spec: &Spec, mut adapted: impl FnMut(Spec) -> Spec) -> Value {
     let starts = spec.step_starts();
-    let step = |start: &u32| json!([start, without_recording(resolved(&adapted(spec.in_epoch(start + 1))))]);
+    let step = |start: &u32| json!([start, without_recording(spec, resolved(&adapted(spec.in_epoch(start + 1))))]);
     starts.iter().map(step).collect()
 }
 
-fn without_recording(mut spec: Value) -> Value {
-    for key in WITHOUT_EFFECT {
+fn without_recording(of: &Spec, mut spec: Value) -> Value {
+    for key in WITHOUT_EFFECT.iter().filter(|key| is_without_effect_in(of, key)) {
         let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
         let map = if parent.is_empty() { Some(&mut spec) } else { spec.get_mut(parent) };
         map.and_then(Value::as_object_mut).map(|map| map.remove(name));

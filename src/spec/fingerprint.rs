@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::run::event::DataFacts;
 use crate::run::stretch::Stretch;
-use crate::spec::input;
 use crate::spec::schema::Spec;
 use crate::spec::schema::model::Model;
 use crate::spec::stretches;
+use crate::spec::{effect, input};
 
 /// The spec as typed parameters, keys joined with dots; a list is one value.
 ///
@@ -42,9 +42,6 @@ pub fn resolved(spec: &Spec) -> Value {
 /// that means what was done before there was the key, needs no new version; a default that changes does.
 pub const FINGERPRINT_VERSION: u32 = 2;
 
-/// Keys that say where something is computed or how it is called, not what comes out.
-const WITHOUT_PART: [&str; 5] = ["name", "device", "cache.enabled", "cache.budget", "max_recorded_predictions"];
-
 /// The two hashes that identify a run's inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
@@ -66,9 +63,7 @@ pub fn of_inputs(
     let splits = data.splits.iter().map(|split| split.hash.as_str());
     let inputs: Vec<&str> = splits.chain([weights_hash, device_class]).collect();
     let mut said = said(spec);
-    for key in WITHOUT_PART {
-        said.remove(key);
-    }
+    said.retain(|key, _| !effect::is_without_effect_in(spec, key));
     let stretches = stretches::effective(spec, stretches);
     let run = hash(&said, &stretches, &inputs);
     said.remove("seed");

@@ -23,6 +23,13 @@ impl Schedule {
     }
 }
 
+impl Spec {
+    /// Whether a run that was extended may differ from one that was that long from the beginning.
+    pub fn may_have_stretches(&self) -> bool {
+        self.schedule.depends_on_length() || self.early_stopping.is_some()
+    }
+}
+
 /// How a run that has trained some epochs is to go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoOn {

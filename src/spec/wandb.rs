@@ -6,6 +6,8 @@ mod distribution;
 
 use std::collections::BTreeMap;
 
+use garde::Validate;
+
 use crate::run::metric::{Direction, MetricKey, Split};
 use crate::spec::effect;
 use crate::spec::keys::Keys;
@@ -49,6 +51,17 @@ pub fn read(text: &str, maps: &[String]) -> Result<WandbSweep, Vec<Problem>> {
         notes,
     };
     let section = reader.section(entries);
+    if let (Err(report), true) = (section.validate(), reader.problems.is_empty()) {
+        let problem = |(path, error): &(garde::Path, garde::Error)| {
+            let message = format!("{path}: {error}");
+            let place = entries.iter().find(|entry| entry.key == "parameters").map(|entry| entry.key_place.clone());
+            Problem { place, ..Problem::new("", message, "the file's values are those of a `sweep:` section here") }
+        };
+        // Seeds alone are something to try.
+        let is_wrong =
+            |(path, _): &&(garde::Path, garde::Error)| path.to_string() != "parameters" || section.seeds.is_empty();
+        reader.problems.extend(report.iter().filter(is_wrong).map(problem));
+    }
     if let Some(name) = reader.names.keys().next() {
         let hint = "leave it out, or write the name as the file does";
         let place = Some(Place::Argument(format!("--map {name}=…")));

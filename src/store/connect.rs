@@ -160,6 +160,13 @@ impl Store {
             std::fs::copy(&log, beside(&copy, "-wal")).map_err(failed)?;
         }
         let store = Self::open_migrated(&copy, Durability::default(), Backup::Never).await?;
+        // What would be written here would be gone with the copy.
+        for pool in [&store.pool, &store.relaxed] {
+            pool.set_connect_options((*pool.connect_options()).clone().pragma("query_only", "on"));
+            for _ in 0..pool.size() {
+                pool.acquire().await?.close().await?;
+            }
+        }
         Ok(Self { _copy: Some(Arc::new(folder)), ..store })
     }
 

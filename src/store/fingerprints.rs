@@ -54,7 +54,11 @@ impl Store {
             drop(tx);
             match renewed {
                 Some(fingerprint) => self.set_fingerprint(&id, &fingerprint).await?,
-                None => tracing::info!(%id, "the fingerprint of this run cannot be made anew"),
+                None => {
+                    tracing::info!(%id, "the fingerprint of this run cannot be made anew");
+                    let forget = "UPDATE runs SET fingerprint = NULL, fingerprint_version = $2 WHERE id = $1";
+                    sqlx::query(forget).bind(id.as_str()).bind(FINGERPRINT_VERSION).execute(&self.pool).await?;
+                }
             }
         }
         Ok(())
@@ -85,5 +89,5 @@ async fn renewed(tx: &mut Transaction<'_, Sqlite>, id: &RunId) -> Result<Option<
 async fn may_have_stretches(tx: &mut Transaction<'_, Sqlite>, id: &RunId, spec: &Spec) -> Result<bool, StoreError> {
     let events = detail::events(tx, id).await?;
     let went_on = events.iter().filter(|event| event.state == State::Running).count() > 1;
-    Ok(went_on && (spec.schedule.depends_on_length() || spec.early_stopping.is_some()))
+    Ok(went_on && spec.may_have_stretches())
 }

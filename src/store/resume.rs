@@ -27,6 +27,8 @@ pub struct Resumption {
     pub stretches: Vec<Stretch>,
     /// What the environment says of the engines that trained it, where another one goes on.
     pub engine: Option<String>,
+    /// What it says of the devices, where another kind of them goes on.
+    pub device: Option<String>,
     /// Points of single steps after this epoch belong to epochs that will be trained again.
     pub last_epoch: u32,
 }
@@ -71,14 +73,15 @@ impl Store {
             sqlx::query(delete).bind(id).execute(&mut *tx).await?;
         }
         params::insert(&mut tx, &resumption.id, &resumption.params).await?;
-        if let Some(engine) = &resumption.engine {
+        let facts = [(ENGINE, &resumption.engine), ("device", &resumption.device)];
+        for (name, value) in facts.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             sqlx::query(
                 "INSERT INTO run_environment (run_id, name, value) VALUES ($1, $2, $3)
                 ON CONFLICT (run_id, name) DO UPDATE SET value = excluded.value",
             )
             .bind(id)
-            .bind(ENGINE)
-            .bind(engine)
+            .bind(name)
+            .bind(value)
             .execute(&mut *tx)
             .await?;
         }

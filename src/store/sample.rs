@@ -74,6 +74,7 @@ pub(crate) fn resumption(id_text: &str, at_ms: i64) -> Resumption {
             Stretch { after_epoch: 3, is_past_early_stop: true, ..Stretch::whole(20, json!("constant")) },
         ],
         engine: Some("1, 2".to_owned()),
+        device: None,
         last_epoch: 3,
     }
 }

@@ -138,6 +138,7 @@ mod tests {
                 resolved_json: "{}".to_owned(),
                 params: run.params,
                 stretches: run.stretches,
+                device: None,
                 engine: None,
                 last_epoch: 0,
             };

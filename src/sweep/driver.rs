@@ -103,6 +103,11 @@ impl Driver<'_> {
         let folder = self.home.sweep_dir(&self.sweep.id);
         let _lock = RunLock::take(&folder)?;
         let store = runtime.block_on(Store::open(&self.home.database()))?;
+        if self.retry_failed {
+            for trial in runtime.block_on(store.trials(&self.sweep.id))? {
+                runtime.block_on(store.set_trial_error(&trial.key, None))?;
+            }
+        }
         let mut running: BTreeMap<TrialKey, Running> = BTreeMap::new();
         let mut starts: BTreeMap<TrialKey, Starts> = BTreeMap::new();
         let (sender, receiver) = channel();

@@ -62,6 +62,8 @@ pub fn problems(
     let labels = Labels::of(specs.clone());
     let mut problems = Vec::new();
     if section.method == Method::Grid {
+        // All of the grid, also where only a part of it is tried.
+        let points = space.sample(section, &labels);
         let keys = section.parameters.keys().filter(|key| !points.iter().any(|point| point.values.contains_key(*key)));
         problems.extend(keys.map(|key| {
             let hint = "name values of the other key as `values` has them".to_owned();
@@ -132,7 +134,7 @@ fn changes_nothing(labels: &Labels, space: &Space, point: &Point, key: &str) -> 
 /// A key that changes nothing, and the plan where that says why.
 fn without_effect(key: &str, means: &str, has_no_plan: bool) -> Vec<SpaceProblem> {
     let hint = if has_no_plan {
-        "leave it out; what every trial has in common belongs into the spec"
+        "leave it out, or let `when` or `exclude` leave out the points where it changes nothing"
     } else {
         "the steps of the plan say it for every epoch: leave it out of them, or out of the sweep"
     };

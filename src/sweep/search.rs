@@ -56,6 +56,9 @@ impl SpaceProblem {
 /// Draws of a point that is excluded or was tried before, until the space counts as exhausted.
 const MAX_REDRAWS: u32 = 1000;
 
+/// Drawn points that stand for all.
+const N_SAMPLED: u32 = 16;
+
 /// Combinations of a grid.
 const MAX_GRID: usize = 100_000;
 
@@ -152,6 +155,13 @@ impl Space {
             }
             Method::Tpe => Vec::new(),
         }
+    }
+
+    /// All combinations of a grid, and of what is drawn the first points, whatever came out before them.
+    pub fn sample(&self, section: &Sweep, labels: &Labels) -> Vec<Point> {
+        let method = if section.method == Method::Tpe { Method::Random } else { section.method };
+        let trials = (method == Method::Random).then_some(N_SAMPLED);
+        self.planned(&Sweep { method, trials, ..section.clone() }, labels)
     }
 
     /// The random point of a place among the points.

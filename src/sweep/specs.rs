@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::run::metric::Measure;
 use crate::run::sweep::{SweepRecord, TrialKey};
 use crate::spec::LoadedSpec;
+use crate::spec::effect;
 use crate::spec::problem::{Problem, SpecError};
+use crate::spec::schema::Spec;
+use crate::spec::schema::model::Model;
 use crate::spec::schema::monitor::Monitor;
 use crate::spec::schema::sweep::Sweep;
 use crate::sweep::point::Point;
@@ -55,6 +58,17 @@ impl Specs {
         }
     }
 
+    /// Whether a run's record is what the label of its trial says: both train the same.
+    pub fn are_in(&self, resolved_json: &str, point: &Point, key: &TrialKey) -> bool {
+        let record = LoadedSpec::from_record(Path::new("record"), resolved_json.to_owned(), &[]);
+        match (record, self.of_trial(point, key, &[])) {
+            (Ok(record), Ok(labelled)) => {
+                effect::of(&without_hash(record.spec.clone())) == effect::of(&as_recorded(&labelled, &record.spec))
+            }
+            _ => false,
+        }
+    }
+
     /// The metric that ranks points decides which epoch of a trial is kept, tested and used.
     fn with(&self, more: &[String]) -> Result<LoadedSpec, SpecError> {
         let monitor = format!("checkpoint.monitor={}", self.metric.key());
@@ -97,22 +111,28 @@ pub fn draws_of(key: &TrialKey) -> Vec<String> {
     split_seed.into_iter().chain([format!("seed={}", key.seed)]).collect()
 }
 
-/// The first key of a trial's label that its spec does not have.
+fn without_hash(spec: Spec) -> Spec {
+    let weights = spec.model.weights.without_hash();
+    Spec { model: Model { weights, ..spec.model }, ..spec }
+}
+
+/// A trial's spec with what a record fills in: whose layout a file of weights has, how an older xp decoded, and which epoch
+/// a run kept before the sweep decided that.
+fn as_recorded(labelled: &LoadedSpec, record: &Spec) -> Spec {
+    let mut spec = without_hash(labelled.spec.clone());
+    spec.model.weights = spec.model.weights.laid_out_as(&record.model.weights);
+    if !labelled.is_written("data.decode") {
+        spec.data.decode = record.data.decode;
+    }
+    spec.checkpoint.monitor = record.checkpoint.monitor;
+    spec
+}
+
+/// The first key of a trial's label that its spec does not have, of those that decide how it trains.
 fn untrue(loaded: &LoadedSpec, point: &Point, key: &TrialKey) -> Option<String> {
-    let untrue = point.values.iter().find(|(name, value)| !loaded.holds(name, value));
+    let counts = |name: &String| !effect::is_without_effect(name);
+    let untrue = point.values.iter().filter(|(name, _)| counts(name)).find(|(name, value)| !loaded.holds(name, value));
     let draws = [("seed", Some(key.seed)), ("data.split_seed", key.split_seed)];
     let draw = draws.iter().find(|(name, seed)| seed.is_some_and(|seed| !loaded.holds(name, &seed.into())));
     untrue.map(|(name, _)| name.clone()).or_else(|| draw.map(|(name, _)| (*name).to_owned()))
-}
-
-/// Whether a run's record is what the label of its trial says: the record has every value, and giving it the
-/// label's values again changes nothing.
-pub fn is_recorded(resolved_json: &str, point: &Point, key: &TrialKey) -> bool {
-    let path = PathBuf::from("record");
-    let read = |sets: &[String]| LoadedSpec::from_record(&path, resolved_json.to_owned(), sets).ok();
-    let sets = [&point.sets()[..], &draws_of(key)].concat();
-    match (read(&[]), read(&sets)) {
-        (Some(record), Some(labelled)) => record.spec == labelled.spec && untrue(&labelled, point, key).is_none(),
-        _ => false,
-    }
 }

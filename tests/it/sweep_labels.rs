@@ -242,10 +242,10 @@ fn points_run_on_several_splits_are_tested_over_splits() {
         assert_eq!(run["params"]["data.split_seed"], trial["split_seed"]);
         assert_eq!(run["params"]["seed"], trial["seed"]);
         assert_eq!(run["params"]["optimizer.adam.learning_rate"], trial["values"]["optimizer.adam.learning_rate"]);
-        let split = run["data"]["splits"].as_array().unwrap().iter().find(|split| split["split"] == "valid").unwrap();
-        hashes.insert(trial["split_seed"].as_u64().unwrap(), split["hash"].clone());
+        let hash = &run["data"]["splits"]["valid"]["hash"];
+        hashes.insert(trial["split_seed"].as_u64().unwrap(), hash.as_str().unwrap().to_owned());
     }
-    let distinct: std::collections::BTreeSet<String> = hashes.values().map(ToString::to_string).collect();
+    let distinct: std::collections::BTreeSet<String> = hashes.values().cloned().collect();
     assert_eq!((hashes.len(), distinct.len()), (3, 3));
     let again = place.xp(&["sweep", "resume", "splits"]);
     assert_eq!((again.code, place.json(&["list", "--json"])["runs"].as_array().unwrap().len()), (0, 12));
@@ -288,4 +288,54 @@ fn a_trial_whose_record_says_otherwise_is_not_ranked() {
     let rows = shown["ranking"]["rows"].as_array().unwrap();
     assert_eq!(rows.last().unwrap()["note"], "its record says otherwise", "{shown:#}");
     assert_ne!(shown["ranking"]["chosen"]["point"]["optimizer.adam.learning_rate"], 0.7);
+}
+
+/// TPE's points are not known before, and are held to the same: what it could draw is.
+#[test]
+fn what_tpe_would_draw_in_vain_is_refused() {
+    let plan = "plan=[{ epochs: 1, learning_rate: 0.1 }]";
+    let parameters = "{ optimizer.adam.learning_rate: { min: 1.0e-5, max: 1.0e-2, log: true } }";
+    let told = refused(&format!("  method: tpe\n  trials: 20\n  parameters: {parameters}\n"), &[plan]);
+    assert!(told.contains("has no effect in the point"), "{told}");
+}
+
+/// A file of weights is bound to its hash when it is used: the record is the label's all the same.
+#[test]
+fn weights_are_tried_by_their_names() {
+    let place = place("  parameters: { model.weights: { values: [efficientnet_lite0.timm, random] } }\n");
+    let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let shown = place.json(&["sweep", "show", "--json"]);
+    let rows = shown["ranking"]["rows"].as_array().unwrap();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["note"] == ""), "{shown:#}");
+}
+
+/// A trial that someone extends is no longer what its label and its sweep say.
+#[test]
+fn a_trial_that_was_extended_is_not_ranked() {
+    let place = place("  parameters: { optimizer.adam.learning_rate: { values: [0.1, 0.01] } }\n");
+    let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1", "--name", "short"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let shown = place.json(&["sweep", "show", "short", "--json"]);
+    let last = &shown["ranking"]["rows"].as_array().unwrap()[1]["replicates"][0]["run"];
+    let extended = place.xp(&["resume", last.as_str().unwrap(), "--epochs", "3"]);
+    assert_eq!(extended.code, 0, "{}", extended.stderr);
+    let shown = place.json(&["sweep", "show", "short", "--json"]);
+    assert_eq!(shown["ranking"]["rows"][1]["note"], "its record says otherwise", "{shown:#}");
+}
+
+/// Validation images are no test, however they are named.
+#[test]
+fn a_look_at_validation_images_is_none_at_a_test() {
+    let place = Place::new();
+    assert_eq!(place.xp(&["run", "spec.yaml", "--name", "a", "--set", "epochs=1"]).code, 0);
+    for _ in 0..2 {
+        let valid = place.json(&["evaluate", "a", "--data", "data/valid", "--json"]);
+        assert!(valid["look"].is_null(), "{valid}");
+    }
+    let test = place.json(&["evaluate", "a", "--data", "data/test", "--json"]);
+    assert_eq!(test["look"], 2);
+    assert_eq!(place.json(&["show", "a", "--json"])["test_looks"], 2);
+    let again = place.xp(&["run", "spec.yaml", "--set", "epochs=1"]);
+    assert!(again.stdout.contains("look 3 at these test images"), "{}", again.stdout);
 }

@@ -12,7 +12,7 @@ use xp::spec::schema::sweep::Sweep;
 use xp::sweep::labels::{self, Labels};
 use xp::sweep::point::Point;
 use xp::sweep::search::Space;
-use xp::sweep::specs::{self, Specs};
+use xp::sweep::specs::Specs;
 
 const N_SWEEPS: u64 = 200;
 
@@ -197,13 +197,13 @@ fn every_label_of_a_drawn_sweep_is_what_its_trial_trains_with() {
             let key = TrialKey { sweep: RunId::from_stored("S".to_owned()), point: 0, split_seed: Some(5), seed: 3 };
             let record = resolved(&specs.of_trial(point, &key, &[]).unwrap().spec);
             assert_eq!((record["seed"].as_u64(), record["data"]["split_seed"].as_u64()), (Some(3), Some(5)));
-            assert!(specs::is_recorded(&record.to_string(), point, &key), "{seed}: {point}");
+            assert!(specs.are_in(&record.to_string(), point, &key), "{seed}: {point}");
             // Any other record is not the label's.
             let other = TrialKey { seed: 4, ..key };
-            assert!(!specs::is_recorded(&record.to_string(), point, &other), "{seed}: {point}");
+            assert!(!specs.are_in(&record.to_string(), point, &other), "{seed}: {point}");
             for another in points.iter().filter(|another| *another != point) {
                 assert!(
-                    !specs::is_recorded(&record.to_string(), another, &TrialKey { seed: 3, ..other.clone() }),
+                    !specs.are_in(&record.to_string(), another, &TrialKey { seed: 3, ..other.clone() }),
                     "{another}"
                 );
             }

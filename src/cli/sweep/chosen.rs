@@ -13,6 +13,7 @@ use crate::run::look::LookedBy;
 use crate::run::metric::{MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
 use crate::run::sweep::SweepRecord;
+use crate::store::StoreError;
 use crate::store::connect::Store;
 use crate::store::lock::RunLock;
 use crate::sweep::standing::Trial;
@@ -24,11 +25,15 @@ pub(super) fn test(context: &Context, sweep: &SweepRecord, stop: &StopFlag, hidd
     let store = context.wait(Store::open(&context.home.database()))?;
     for trial in trials {
         let Some(id) = &trial.record.run else { continue };
+        // Whoever has the run tests it, or goes on with it.
+        let _lock = match RunLock::take(&context.home.run_dir(id)) {
+            Err(StoreError::LockHeld { .. }) => continue,
+            lock => lock?,
+        };
         let run = context.wait(store.run_detail(id, &context.observer()))?;
         if stop.is_raised() || is_tested(run.summary.metrics.keys()) {
             continue;
         }
-        let _lock = RunLock::take(&context.home.run_dir(id))?;
         let Some(points) = measure_test(context, &run, stop)? else { continue };
         let by = LookedBy::Sweep { sweep: sweep.id.clone(), point: trial.record.key.point };
         context.wait(store.add_test_points(id, &points, &by))?;

@@ -18,6 +18,8 @@ use crate::report::table::wrapped;
 use crate::run::id::RunId;
 use crate::run::look;
 use crate::run::metric::MetricKey;
+use crate::run::stretch::STRETCHES;
+use crate::run::summary::RunSummary;
 use crate::run::sweep::{SweepRecord, TrialKey, TrialRecord};
 use crate::spec::schema::sweep::{Method, Sweep};
 use crate::store::StoreError;
@@ -25,7 +27,7 @@ use crate::store::connect::Store;
 use crate::sweep::driver::standing_of;
 use crate::sweep::labels::Labels;
 use crate::sweep::search::{Space, Tried};
-use crate::sweep::specs::{self, Specs};
+use crate::sweep::specs::Specs;
 use crate::sweep::standing::{State, Trial};
 
 /// Between two looks of `--follow`.
@@ -79,7 +81,7 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
     let ids: Vec<_> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
     let looks = context.wait(store.looks_of_runs(&ids))?;
-    let untrue = context.wait(untrue(&store, &trials))?;
+    let untrue = context.wait(untrue(&store, &Specs::of(sweep, &section), &trials, &runs))?;
     let mut replicates = replicates(context, &store, &trials, (metric, records), &runs)?;
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
@@ -103,14 +105,9 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
     };
     let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).map(point).collect();
     let mut ranking = rank(metric, points);
-    let remarks = same_outcomes(&trials, &context.wait(store.trained_hashes(&ids))?);
-    let shown = Shown {
-        remarks,
-        sweep: sweep.clone(),
-        n_to_come: n_to_come(sweep, &section, &trials),
-        ranking: ranking.clone(),
-        trials,
-    };
+    let n_to_come = n_to_come(&section, &trials, &Labels::of(Specs::of(sweep, &section)));
+    let remarks = remarks((&section, n_to_come), &trials, &runs, &context.wait(store.trained_hashes(&ids))?);
+    let shown = Shown { remarks, sweep: sweep.clone(), n_to_come, ranking: ranking.clone(), trials };
     let of_chosen = shown.chosen().and_then(|trials| {
         let look = looks.iter().rev().find(|look| trials.iter().any(|trial| trial.record.run == look.run))?;
         Some(look.split_hash.clone())
@@ -126,48 +123,104 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
     Ok(Shown { ranking, ..shown })
 }
 
+/// What a reader must know of the points.
+fn remarks(
+    (section, n_to_come): (&Sweep, usize),
+    trials: &[Trial],
+    runs: &[RunSummary],
+    hashes: &BTreeMap<RunId, String>,
+) -> Vec<String> {
+    let metric = section.metric.key().to_string();
+    let monitor = |run: &RunSummary| Some(run.params.get("checkpoint.monitor")?.as_str()?.to_owned());
+    let others: BTreeSet<String> = runs.iter().filter_map(monitor).filter(|monitor| *monitor != metric).collect();
+    let n_points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).count();
+    let n_wanted = section.trials.map_or(0, |n| n as usize);
+    let is_exhausted = section.method != Method::Grid && n_to_come == 0 && n_points < n_wanted;
+    let exhausted = is_exhausted.then(|| {
+        format!("nothing new was left to draw: {n_points} of {n_wanted} points, all others train as one of them")
+    });
+    let others = others.iter().map(|other| {
+        format!("some runs keep the epoch with the best {other}, and are ranked by {metric} in that epoch: others have the better chances")
+    });
+    exhausted.into_iter().chain(others).chain(same_outcomes(section, trials, hashes)).collect()
+}
+
 /// Points whose trials came out the same with every seed, to the bit, whatever their labels say.
-fn same_outcomes(trials: &[Trial], hashes: &BTreeMap<RunId, String>) -> Vec<String> {
-    let mut by_outcome: BTreeMap<Vec<&String>, Vec<String>> = BTreeMap::new();
+fn same_outcomes(section: &Sweep, trials: &[Trial], hashes: &BTreeMap<RunId, String>) -> Vec<String> {
+    let direction = section.metric.key().direction();
+    let outcome = |trial: &Trial| {
+        let hash = hashes.get(trial.record.run.as_ref()?)?;
+        Some((hash, trial.kept(direction)?.to_bits()))
+    };
+    let mut by_outcome: BTreeMap<Vec<(&String, u64)>, Vec<String>> = BTreeMap::new();
     for trials in trials.chunk_by(|a, b| a.record.key.point == b.record.key.point) {
-        let outcome: Option<Vec<&String>> = trials.iter().map(|trial| hashes.get(trial.record.run.as_ref()?)).collect();
-        if let Some(outcome) = outcome {
+        if let Some(outcome) = trials.iter().map(outcome).collect::<Option<Vec<_>>>() {
             by_outcome.entry(outcome).or_default().push(point_of(&trials[0].record).to_string());
         }
     }
     let same = by_outcome.into_values().filter(|points| points.len() > 1);
-    same.map(|points| {
+    let remark = |points: Vec<String>| {
         format!("{} came out the same, to the bit: what tells them apart changed nothing", points.join(" and "))
-    })
-    .collect()
+    };
+    same.map(remark).collect()
 }
 
 /// Trials that are still to be begun beside those that are recorded.
-fn n_to_come(sweep: &SweepRecord, section: &Sweep, trials: &[Trial]) -> usize {
+fn n_to_come(section: &Sweep, trials: &[Trial], labels: &Labels) -> usize {
     let Ok(space) = Space::new(section) else { return 0 };
     let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point);
     let tried = |trials: &[Trial]| Tried { point: point_of(&trials[0].record), value: None };
     let history: Vec<Tried> = points.map(tried).collect();
-    let labels = Labels::of(Specs::of(sweep, section));
-    let n_points = match (space.next(section, &history, &labels), section.method) {
+    let n_points = match (space.next(section, &history, labels), section.method) {
         (None, _) => return 0,
-        (Some(_), Method::Grid) => space.planned(section, &labels).len(),
+        (Some(_), Method::Grid) => space.planned(section, labels).len(),
         (Some(_), Method::Random | Method::Tpe) => section.trials.map_or(0, |n| n as usize),
     };
     let n_each = section.split_seeds.len().max(1) * section.seeds.len().max(1);
     (n_points * n_each).saturating_sub(trials.len())
 }
 
-/// Trials whose runs were not run as their labels say.
-async fn untrue(store: &Store, trials: &[Trial]) -> Result<BTreeSet<TrialKey>, StoreError> {
+/// Trials whose runs were not run as their labels say, also where they went on as nobody's label says since.
+async fn untrue(
+    store: &Store,
+    specs: &Specs,
+    trials: &[Trial],
+    runs: &[RunSummary],
+) -> Result<BTreeSet<TrialKey>, StoreError> {
     let ids: Vec<RunId> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let records = store.resolved_specs(&ids).await?;
     let is_untrue = |trial: &&Trial| {
         let TrialRecord { key, run, .. } = &trial.record;
-        let record = run.as_ref().and_then(|run| records.get(run));
-        record.is_some_and(|record| !specs::is_recorded(record, &point_of(&trial.record), key))
+        let Some(id) = run else { return false };
+        let run = runs.iter().find(|run| run.id == *id);
+        let is_stretched = run.is_some_and(|run| run.params.contains_key(STRETCHES));
+        let is_said = records.get(id).is_some_and(|record| !specs.are_in(record, &point_of(&trial.record), key));
+        is_stretched || is_said
     };
     Ok(trials.iter().filter(is_untrue).map(|trial| trial.record.key.clone()).collect())
+}
+
+/// A sweep in one line, its points not looked at.
+pub(super) fn far(context: &Context, store: &Store, sweep: &SweepRecord) -> Result<String, Failure> {
+    let section = section_of(sweep)?;
+    let trials = context.wait(standing_of(&context.home, store, sweep, &section))?;
+    Ok(line(sweep, &trials, n_to_come(&section, &trials, &Labels::as_written())))
+}
+
+/// A sweep's name and how far it is.
+fn line(sweep: &SweepRecord, trials: &[Trial], n_to_come: usize) -> String {
+    let n = |is: fn(&State) -> bool| trials.iter().filter(|trial| is(&trial.state)).count();
+    let parts = [
+        ("finished", n(|state| *state == State::Finished)),
+        ("running", n(|state| *state == State::Running)),
+        ("ended early", n(|state| *state == State::Paused)),
+        ("interrupted", n(|state| *state == State::Interrupted)),
+        ("waiting", n(|state| *state == State::Waiting) + n_to_come),
+        ("failed", n(|state| matches!(state, State::Failed(_)))),
+    ];
+    let parts = parts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{n} {word}"));
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    format!("{} ({})  {} trials: {parts}", sweep.name, sweep.id.short(), trials.len() + n_to_come)
 }
 
 /// What keeps a point from being complete; empty when nothing does.
@@ -193,6 +246,11 @@ impl Shown {
         self.trials.iter().filter(|trial| is(&trial.state)).count()
     }
 
+    /// Trials that were begun and are neither finished, nor waiting for their point to be judged, nor failed.
+    pub fn n_left(&self) -> usize {
+        self.n(|state| matches!(state, State::Interrupted | State::Waiting | State::Running))
+    }
+
     pub fn n_failed(&self) -> usize {
         self.n(|state| matches!(state, State::Failed(_)))
     }
@@ -209,19 +267,8 @@ impl Shown {
     }
 
     /// One line: its name and how far it is.
-    pub fn line(&self) -> String {
-        let parts = [
-            ("finished", self.n(|state| *state == State::Finished)),
-            ("running", self.n(|state| *state == State::Running)),
-            ("ended early", self.n(|state| *state == State::Paused)),
-            ("interrupted", self.n(|state| *state == State::Interrupted)),
-            ("waiting", self.n(|state| *state == State::Waiting) + self.n_to_come),
-            ("failed", self.n_failed()),
-        ];
-        let parts = parts.iter().filter(|(_, n)| *n > 0).map(|(word, n)| format!("{n} {word}"));
-        let parts = parts.collect::<Vec<_>>().join(", ");
-        let n_trials = self.trials.len() + self.n_to_come;
-        format!("{} ({})  {n_trials} trials: {parts}", self.sweep.name, self.sweep.id.short())
+    fn line(&self) -> String {
+        line(&self.sweep, &self.trials, self.n_to_come)
     }
 
     pub fn text(&self, width: usize) -> String {

@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::spec::LoadedSpec;
 use crate::spec::problem::{Place, Problem, SpecError};
-use crate::spec::schema::sweep::Sweep;
+use crate::spec::schema::sweep::{Method, Sweep};
 use crate::spec::wandb::{self, WandbSweep};
 use crate::sweep::labels::{self, Labels};
 use crate::sweep::point::Point;
@@ -81,10 +81,16 @@ pub(crate) fn checked(base: &LoadedSpec, tried: &Tried, specs: &Specs) -> Result
     let space = Space::new(section).map_err(|problems| refusal(base, origin.as_ref(), problems))?;
     none_wrong(specs.problems(base, section))?;
     plan(base)?;
-    let points = space.planned(section, &Labels::of(specs.clone()));
-    none_wrong(labels::problems(specs, section, &space, &points)?)?;
+    let labels = Labels::of(specs.clone());
+    let points = space.planned(section, &labels);
+    // What TPE will draw is not known, but of which kind it is.
+    let sampled = if section.method == Method::Tpe { space.sample(section, &labels) } else { points.clone() };
+    none_wrong(labels::problems(specs, section, &space, &sampled)?)?;
     let plans = plans(specs, &points)?;
-    none_wrong(same_plans(&points, &plans))?;
+    // What is drawn may be the same now and then; a grid's combinations are chosen.
+    if section.method == Method::Grid {
+        none_wrong(same_plans(&points, &plans))?;
+    }
     Ok(Checked { space, points, plans })
 }
 

@@ -9,6 +9,9 @@ use crate::report::statistics::{Tested, corrected_paired_t_test, holm, mean, pai
 /// How far the mean over a replicate's images may be from its metric, which was added up in another order.
 const SAME: f64 = 1e-4;
 
+/// Points of which all pairs are tested; of more, those with the best.
+const MAX_ALL_PAIRS: usize = 200;
+
 /// All tests of a sweep's points.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
@@ -21,8 +24,10 @@ pub struct Family {
     pub n_seeds: usize,
     /// Of the bootstrap.
     pub n_replicates: Option<usize>,
-    /// Those that could be tested.
+    /// Those that were tested.
     pub pairs: Vec<Pair>,
+    /// Pairs that p-values are corrected for: which point is the best was chosen among all.
+    pub n_pairs: usize,
     /// Why the method is not a stronger one.
     pub why: Option<String>,
 }
@@ -60,11 +65,15 @@ pub fn test(rows: &[Row]) -> Family {
         n_seeds: rows.iter().map(|row| distinct(row.point.replicates.iter().map(|of| of.seed))).max().unwrap_or(0),
         n_replicates: None,
         pairs: Vec::new(),
+        n_pairs: 0,
         why: None,
     };
-    let places: Vec<[usize; 2]> = (0..rows.len()).flat_map(|a| (a + 1..rows.len()).map(move |b| [a, b])).collect();
+    // Of many points nobody reads all pairs, and their number grows with the square.
+    let n_firsts = if rows.len() > MAX_ALL_PAIRS { 1 } else { rows.len() };
+    let places: Vec<[usize; 2]> = (0..n_firsts).flat_map(|a| (a + 1..rows.len()).map(move |b| [a, b])).collect();
+    let n_left = rows.len() * rows.len().saturating_sub(1) / 2 - places.len();
     if family.n_splits > 1 {
-        family.take(Kind::CorrectedT, &places, |[a, b]| over_splits(&rows[a], &rows[b]));
+        family.take(Kind::CorrectedT, &places, n_left, |[a, b]| over_splits(&rows[a], &rows[b]));
         if family.kind.is_none() && replicates().any(|of| of.n_train.is_none() || of.n_valid.is_none()) {
             family.why = Some("not every run has a record of how many images it had".to_owned());
         }
@@ -74,25 +83,28 @@ pub fn test(rows: &[Row]) -> Family {
         Ok(points) if !places.is_empty() => {
             let n_images = points[0][0].images.len();
             let n_values = points.iter().map(Vec::len).sum::<usize>() * n_images;
-            let drawn = Bootstrap::of_images_and_seeds(&points, bootstrap::n_replicates(places.len(), n_values));
+            let drawn =
+                Bootstrap::of_images_and_seeds(&points, bootstrap::n_replicates(places.len() + n_left, n_values));
             family.n_images = Some([n_images as u64; 2]);
             family.n_replicates = Some(drawn.n_replicates());
-            family.take(Kind::Bootstrap, &places, |[a, b]| Some(drawn.difference(a, b)));
+            family.take(Kind::Bootstrap, &places, n_left, |[a, b]| Some(drawn.difference(a, b)));
         }
         Ok(_) => {}
         Err(why) => {
             family.why = why.map(str::to_owned);
-            family.take(Kind::PairedT, &places, |[a, b]| paired_t_test(&over_seeds(&rows[a], &rows[b])));
+            family.take(Kind::PairedT, &places, n_left, |[a, b]| paired_t_test(&over_seeds(&rows[a], &rows[b])));
         }
     }
     family
 }
 
 impl Family {
-    fn take(&mut self, kind: Kind, places: &[[usize; 2]], test: impl Fn([usize; 2]) -> Option<Tested>) {
+    /// Tests pairs; `n_left` are not tested, and corrected for all the same.
+    fn take(&mut self, kind: Kind, places: &[[usize; 2]], n_left: usize, test: impl Fn([usize; 2]) -> Option<Tested>) {
         let tested: Vec<([usize; 2], Tested)> =
             places.iter().filter_map(|places| Some((*places, test(*places)?))).collect();
-        let corrected = holm(&tested.iter().map(|(_, tested)| tested.p).collect::<Vec<_>>());
+        self.n_pairs = tested.len() + n_left;
+        let corrected = holm(&tested.iter().map(|(_, tested)| tested.p).collect::<Vec<_>>(), self.n_pairs);
         let pair = |((places, tested), p): (([usize; 2], Tested), f64)| Pair { places, p, interval: tested.interval };
         self.pairs = tested.into_iter().zip(corrected).map(pair).collect();
         self.kind = (!self.pairs.is_empty()).then_some(kind);

@@ -71,7 +71,7 @@ fn test(family: &Family) -> Value {
         "n_splits": family.n_splits,
         "n_seeds": family.n_seeds,
         "n_replicates": family.n_replicates,
-        "n_pairs": family.pairs.len(),
+        "n_pairs": family.n_pairs,
         "why": family.why,
     })
 }

@@ -27,8 +27,9 @@ pub fn verdict(rows: &[Row], family: &Family) -> String {
         _ => {}
     }
     let Some(kind) = family.kind else { return not_tested(family) };
-    let n_pairs = family.pairs.len();
-    let method = format!("{}; Holm's correction for {}", method(kind, family), counted(n_pairs, "pair"));
+    let n_pairs = family.n_pairs;
+    let tested = if family.pairs.len() < n_pairs { ", of which those with the best are tested" } else { "" };
+    let method = format!("{}; Holm's correction for {}{tested}", method(kind, family), counted(n_pairs, "pair"));
     let shown: Vec<&Pair> = family.pairs.iter().filter(|pair| pair.p < SIGNIFICANT).collect();
     // The lowest p is multiplied by the number of pairs, and no other can count before it does.
     let is_too_few = |n: &usize| bootstrap::lowest_p(*n) * n_pairs as f64 >= SIGNIFICANT;

@@ -171,6 +171,16 @@ impl Weights {
         }
     }
 
+    /// The same file laid out as a record has it, where this does not say how.
+    pub fn laid_out_as(&self, recorded: &Self) -> Self {
+        match (self, recorded) {
+            (Self::File(file), Self::File(recorded)) if file.source.is_none() => {
+                Self::File(WeightsFile { source: recorded.source.clone(), ..file.clone() })
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The same, bound to what its file hashes to, and to the source that it is laid out as.
     pub fn bound_to(&self, blake3: &str, source: &str) -> Self {
         let blake3 = Some(blake3.to_owned());

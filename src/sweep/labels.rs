@@ -9,7 +9,7 @@ use crate::spec::problem::SpecError;
 use crate::spec::schema::Spec;
 use crate::spec::schema::sweep::{Method, Sweep};
 use crate::sweep::point::Point;
-use crate::sweep::search::{Space, SpaceProblem};
+use crate::sweep::search::{Space, SpaceProblem, lies_in};
 use crate::sweep::specs::Specs;
 
 /// Problems that are told; of more nobody reads on.
@@ -125,7 +125,9 @@ fn changes_nothing(labels: &Labels, space: &Space, point: &Point, key: &str) -> 
         let value = other.values.remove(key).expect("it is a point of this key alone");
         let mut changed = point.clone();
         changed.values.insert(key.to_owned(), value);
-        space.with_conditions(changed)
+        // Keys in it belong to its value; others stay, also where they are there on its condition.
+        changed.values.retain(|other, _| !lies_in(other, key));
+        changed
     };
     let mut others = space.ends(|other| other == key).into_iter().map(with).filter(|other| other != point).peekable();
     others.peek().is_some() && others.all(|other| labels.effect(&other) == labels.effect(point))

@@ -169,16 +169,6 @@ impl Space {
         self.first_new(labels, known, |attempt| random::point(self, section.seed, place, attempt))
     }
 
-    /// A point without the keys whose conditions do not hold in it.
-    pub fn with_conditions(&self, mut point: Point) -> Point {
-        for parameter in self.parameters.iter().filter(|parameter| !parameter.when.is_empty()) {
-            if !point.has(&parameter.when) {
-                point.values.remove(&parameter.key);
-            }
-        }
-        point
-    }
-
     /// The values of some keys, or their ends, each as a point of its own.
     pub fn ends(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Point> {
         let meant = self.parameters.iter().filter(|parameter| is_meant(&parameter.key));
@@ -247,7 +237,8 @@ fn nested(section: &Sweep) -> Vec<SpaceProblem> {
     both.collect()
 }
 
-fn lies_in(inner: &str, outer: &str) -> bool {
+/// Whether a key is a part of another's value.
+pub(super) fn lies_in(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
 }
 

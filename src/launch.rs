@@ -209,7 +209,7 @@ pub fn resume(
             true => Some(engine::after_unknown()),
             false => engine::after_going_on(run.summary.engine.as_deref(), &run.summary.params),
         },
-        device: other_device.clone(),
+        device: other_device,
         last_epoch: going_on.point.epoch(),
     };
     let started = Started { id: id.clone(), name: run.summary.name.clone(), run_dir };

@@ -83,7 +83,7 @@ impl Bootstrap {
         Tested { p: p.min(1.0), interval }
     }
 
-    /// What the difference of the means of two points, `a − b`, may be: [`Self::percentiles`], widened where seeds are few.
+    /// What the difference of the means of two points, `a − b`, may be: the percentiles, widened where seeds are few.
     ///
     /// Drawing three seeds anew spreads by √(2/3) of what seeds spread, and the two degrees of freedom that they are
     /// estimated with are as in Student's t: unwidened, where seeds are what differs, 15 % of equal points would be told apart

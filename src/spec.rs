@@ -100,6 +100,13 @@ impl LoadedSpec {
         value.is_ok_and(|value| overrides::holds(&self.node, key, &value))
     }
 
+    /// Whether the spec still says what a `--set` argument made it say.
+    pub fn holds_argument(&self, set: &str) -> bool {
+        set.split_once('=').is_none_or(|(key, text)| {
+            parse::node_from_yaml(text).is_ok_and(|value| overrides::holds(&self.node, key, &value))
+        })
+    }
+
     /// A folder named in the spec, relative to the spec file.
     pub fn resolve(&self, folder: &Path) -> PathBuf {
         match self.path.parent() {

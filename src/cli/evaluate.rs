@@ -149,7 +149,13 @@ pub(crate) fn measure_test(
     let (split, listing) = listing(run, &loaded, None)?;
     let plan = plan_evaluation_through(&loaded, None, split, listing, None)?;
     let inputs = (weights_hash(run), Some(recorded));
-    let (measured, ..) = measure(context, run, checkpoint, &plan, inputs, stop.clone())?;
+    let (measured, facts, _) = measure(context, run, checkpoint, &plan, inputs, stop.clone())?;
+    if facts.hash != recorded.hash {
+        return Err(Failure::NotThere {
+            what: format!("the test images of the run {} are no longer those that it was made with", run.summary.name),
+            hint: "bring them back, and `xp sweep resume` measures them; `xp evaluate` measures others".to_owned(),
+        });
+    }
     Ok(Some(measured.points(Split::Test, checkpoint.epoch, checkpoint.step)))
 }
 

@@ -54,6 +54,8 @@ pub struct Ranking {
     /// How the complete ones were tested against each other.
     pub family: Family,
     pub verdict: String,
+    /// Whether points are still to come, so that none is chosen yet.
+    pub is_open: bool,
     /// Looks at the chosen point's test images, where it was tested.
     pub looks: Option<Looks>,
 }
@@ -101,7 +103,7 @@ pub fn rank(metric: MetricKey, points: Vec<Point>) -> Ranking {
         row.interval = pair.map(|pair| behind(metric, pair.interval));
     }
     let verdict = text::verdict(&rows, &family);
-    Ranking { metric, rows, family, verdict, looks: None }
+    Ranking { metric, rows, family, verdict, is_open: false, looks: None }
 }
 
 fn row(point: Point, has_splits: bool) -> Row {
@@ -167,8 +169,13 @@ impl Row {
 }
 
 impl Ranking {
-    /// The point that is chosen, unless none is complete.
+    /// The point that is chosen, unless none is complete or some are still to come.
     pub fn chosen(&self) -> Option<&Row> {
+        self.leading().filter(|_| !self.is_open)
+    }
+
+    /// The best point so far.
+    fn leading(&self) -> Option<&Row> {
         self.rows.first().filter(|row| row.is_comparable())
     }
 }

@@ -152,6 +152,7 @@ impl Driver<'_> {
                 {
                     let said = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
                     let error = format!("its process ended {MAX_STARTS} times before the run did{said}");
+                    runtime.block_on(store.set_trial_error(&trial.record.key, Some(&error)))?;
                     trial.state = State::Failed(error);
                 }
             }
@@ -179,7 +180,10 @@ impl Driver<'_> {
                     Ok((key, message)) => {
                         running.remove(&key);
                         starts.entry(key.clone()).or_default().message.clone_from(&message);
-                        self.ended(runtime, store, &key, message, watcher)?;
+                        if self.ended(runtime, store, &key, message, watcher)? {
+                            // At its rung: that it is started again is no failure.
+                            starts.remove(&key);
+                        }
                     }
                     Err(RecvTimeoutError::Timeout) => {
                         watcher.waits(running.len());
@@ -223,6 +227,7 @@ impl Driver<'_> {
         Ok(Standing { section: self.section, space: self.space, labels: self.labels, epochs: self.epochs, trials })
     }
 
+    /// Tells of a trial whose process has ended; whether it got as far as it should.
     fn ended(
         &self,
         runtime: &Runtime,
@@ -230,7 +235,7 @@ impl Driver<'_> {
         key: &TrialKey,
         message: Option<String>,
         watcher: &mut dyn Watcher,
-    ) -> Result<(), SweepError> {
+    ) -> Result<bool, SweepError> {
         let mut standing = runtime.block_on(self.standing(store))?;
         let find = |standing: &Standing<'_>| {
             standing.trials.iter().position(|trial| trial.record.key == *key).expect("trials are not deleted")
@@ -240,8 +245,9 @@ impl Driver<'_> {
             runtime.block_on(store.set_trial_error(key, Some(&message)))?;
             standing = runtime.block_on(self.standing(store))?;
         }
-        watcher.ended(&standing.trials[find(&standing)], &standing);
-        Ok(())
+        let trial = &standing.trials[find(&standing)];
+        watcher.ended(trial, &standing);
+        Ok(matches!(trial.state, State::Paused | State::Finished))
     }
 
     /// The device with the fewest trials.
@@ -353,6 +359,7 @@ pub async fn standing_of(
                 State::Failed(error.map_or_else(String::new, |error| error.message.clone()))
             }
             (Some(_), _) if has_reached => State::Paused,
+            (Some(_), Some(error)) => State::Failed(error.clone()),
             (Some(_), _) => State::Interrupted,
         };
         let kept = match run {

@@ -73,6 +73,11 @@ pub fn problems(
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (place, point) in points.iter().enumerate() {
         let loaded = specs.of_point(point)?;
+        if let Some(set) = specs.lost_argument(&loaded, section) {
+            let message = format!("takes the place of `--set {set}` in the point {point}");
+            let hint = "leave the argument out, or set `sweep.…`".to_owned();
+            add(&mut problems, vec![SpaceProblem { key: "parameters".to_owned(), message, hint }]);
+        }
         for (key, _) in point.values.iter().filter(|(key, value)| !loaded.holds(key, value)) {
             add(&mut problems, undone(specs, point, key));
         }

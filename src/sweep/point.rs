@@ -19,6 +19,18 @@ impl Point {
         self.values.iter().map(|(key, value)| format!("{key}={value}")).collect()
     }
 
+    /// The shortest ending of a key, from a name on, that no other key of the point has.
+    fn short<'a>(&self, key: &'a str) -> &'a str {
+        let begins = key.rmatch_indices('.').map(|(dot, _)| &key[dot + 1..]).chain([key]);
+        let is_name = |ending: &&str| ending.split('.').next().is_some_and(|part| part.parse::<usize>().is_err());
+        let is_others = |ending: &str| {
+            let ends =
+                |other: &&String| other.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+            self.values.keys().filter(|other| *other != key).any(|other| ends(&other))
+        };
+        begins.filter(is_name).find(|ending| !is_others(ending)).unwrap_or(key)
+    }
+
     /// Equal for points of the same keys and values.
     pub fn json(&self) -> String {
         serde_json::to_string(&self.values).expect("a point has string keys and finite numbers")
@@ -38,15 +50,10 @@ impl fmt::Display for Point {
         }
         for (i, (key, value)) in self.values.iter().enumerate() {
             let space = if i > 0 { " " } else { "" };
-            write!(f, "{space}{}={}", short(key), text(value))?;
+            write!(f, "{space}{}={}", self.short(key), text(value))?;
         }
         Ok(())
     }
-}
-
-/// The last part of a key, which says enough in a line.
-fn short(key: &str) -> &str {
-    key.rsplit('.').find(|part| part.parse::<usize>().is_err()).unwrap_or(key)
 }
 
 fn text(value: &Value) -> String {
@@ -67,13 +74,20 @@ fn number_text(value: f64) -> String {
 
 /// Numbers are compared by value: 1 is 1.0.
 pub(super) fn is_one_of(value: &Value, wanted: &Value) -> bool {
-    let same = |wanted: &Value| match (value.as_f64(), wanted.as_f64()) {
-        (Some(a), Some(b)) => a == b,
-        _ => value == wanted,
-    };
     match wanted {
-        Value::Array(items) if !value.is_array() => items.iter().any(same),
-        wanted => same(wanted),
+        Value::Array(items) if !value.is_array() => items.iter().any(|item| is_same(value, item)),
+        wanted => is_same(value, wanted),
+    }
+}
+
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| is_same(a, b)))
+        }
+        (a, b) => a == b,
     }
 }
 
@@ -83,6 +97,18 @@ mod tests {
 
     use super::*;
     use crate::spec::parse::node_from_yaml;
+
+    #[test]
+    fn keys_that_end_alike_are_told_apart() {
+        let point = |values: Value| Point { values: serde_json::from_value(values).unwrap() };
+        let shown = point(json!({ "plan.0.learning_rate": 0.1, "plan.1.learning_rate": 0.2, "epochs": 3 })).to_string();
+        assert_eq!(shown, "epochs=3 plan.0.learning_rate=0.1 plan.1.learning_rate=0.2");
+        let shown = point(json!({ "optimizer.adam.learning_rate": 0.1, "epochs": 3 })).to_string();
+        assert_eq!(shown, "epochs=3 learning_rate=0.1");
+        let kept = point(json!({ "schedule": { "plateau": { "patience": 1, "factor": 0.5 } } }));
+        let wanted = json!({ "schedule": { "plateau": { "patience": 1.0, "factor": 0.50 } } });
+        assert!(kept.has(&serde_json::from_value(wanted).unwrap()));
+    }
 
     #[test]
     fn arguments_read_back_as_the_same_values() {

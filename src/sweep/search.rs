@@ -209,6 +209,10 @@ fn no_choice(key: &str, distribution: &Distribution) -> Option<(String, String)>
             "is no choice: a split that suits a point says nothing of the point".to_owned(),
             "write `sweep: { split_seeds: [0, 1, 2] }`; every point is run on every split".to_owned(),
         )),
+        "checkpoint" | "checkpoint.monitor" => Some((
+            "is no choice: the metric that ranks points decides which epoch a trial keeps".to_owned(),
+            "write `sweep: { metric: … }`".to_owned(),
+        )),
         key if effect::is_without_effect(key) && (n_values > 1 || key == "name" || key.starts_with("sweep")) => {
             Some(("changes nothing that trains".to_owned(), "leave it out of the sweep".to_owned()))
         }

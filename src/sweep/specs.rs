@@ -94,6 +94,20 @@ impl Specs {
         unmeasured.into_iter().chain(not_drawn).collect()
     }
 
+    /// The first `--set` argument that a point's spec does not have: a key of the sweep takes its place.
+    pub fn lost_argument(&self, loaded: &LoadedSpec, section: &Sweep) -> Option<&str> {
+        let is_metrics = |set: &str| set.starts_with("checkpoint.monitor=") || set.starts_with("checkpoint=");
+        let is_seed = |set: &str| !section.seeds.is_empty() && set.starts_with("seed=");
+        let is_split = |set: &str| !section.split_seeds.is_empty() && set.starts_with("data.split_seed=");
+        let is_lost = |set: &&String| is_seed(set) || is_split(set) || !loaded.holds_argument(set) && !is_metrics(set);
+        // Of several for one key the last counts.
+        let is_last = |(i, set): &(usize, &String)| {
+            let key = |set: &String| set.split_once('=').map(|(key, _)| key.to_owned());
+            !self.sets[i + 1..].iter().any(|later| key(later) == key(set))
+        };
+        self.sets.iter().enumerate().filter(is_last).map(|(_, set)| set).find(is_lost).map(String::as_str)
+    }
+
     /// The fewest and the most epochs of a trial, where keys of the sweep say how long one is.
     pub fn epochs(&self, base: &LoadedSpec, space: &Space) -> Result<[u32; 2], SpecError> {
         let mut epochs = Vec::new();

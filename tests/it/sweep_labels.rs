@@ -31,12 +31,24 @@ fn refused(section: &str, sets: &[&str]) -> String {
 fn a_key_that_is_no_choice_or_has_no_effect_is_refused() {
     let plan = "plan=[{ epochs: 1, frozen_layers: all, learning_rate: 0.1 }, { epochs: 1, frozen_layers: { stages: 7 }, learning_rate: 0.01 }]";
     let rates = "learning_rates={ head: 0.1 }";
-    let cases: [(&str, &[&str], &[&str]); 15] = [
+    let cases: [(&str, &[&str], &[&str]); 19] = [
         ("{ seed: { values: [1, 2] } }", &[], &["sweep.parameters.seed", "sweep: { seeds: [1, 2, 3] }"]),
         ("{ seed: { values: [1] } }", &[], &["every point is run with the same seeds"]),
         ("{ data.split_seed: { values: [1, 2] } }", &[], &["split_seeds: [0, 1, 2]"]),
         ("{ name: { values: [a, b] } }", &[], &["changes nothing that trains"]),
         ("{ log_every: { values: [1, 2] } }", &[], &["changes nothing that trains"]),
+        (
+            "{ checkpoint.monitor: { values: [valid.loss, valid.accuracy] } }",
+            &[],
+            &["decides which epoch a trial keeps"],
+        ),
+        ("{ epochs: { values: [1, 2] } }", &["epochs=3"], &["takes the place of `--set epochs=3`"]),
+        (
+            "{ optimizer.adam.learning_rate: { values: [0.1, 0.2] } }",
+            &["optimizer.sgd.learning_rate=0.5"],
+            &["takes the place of"],
+        ),
+        ("{ epochs: { values: [1, 2] } }\n  seeds: [1]", &["seed=3"], &["takes the place of `--set seed=3`"]),
         ("{ cache.enabled: { values: [true, false] } }", &[], &["changes nothing that trains"]),
         (
             "{ optimizer: { values: [{ sgd: { learning_rate: 0.1 } }, { adam: { learning_rate: 0.1 } }] }, optimizer.adam.learning_rate: { values: [0.1, 0.2] } }",
@@ -338,4 +350,47 @@ fn a_look_at_validation_images_is_none_at_a_test() {
     assert_eq!(place.json(&["show", "a", "--json"])["test_looks"], 2);
     let again = place.xp(&["run", "spec.yaml", "--set", "epochs=1"]);
     assert!(again.stdout.contains("look 3 at these test images"), "{}", again.stdout);
+}
+
+/// Rungs are no failed starts, however many there are.
+#[test]
+fn asha_of_many_rungs_comes_to_its_end() {
+    let section = "  asha: { min_epochs: 1, reduction_factor: 2 }\n  parameters: { optimizer.adam.learning_rate: { values: [0.1, 0.001] } }\n";
+    let place = place(section);
+    let done = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=9", "--jobs", "1"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let shown = place.json(&["sweep", "show", "--json"]);
+    let epochs: Vec<u64> =
+        shown["trials"].as_array().unwrap().iter().map(|trial| trial["epochs"].as_u64().unwrap()).collect();
+    assert!(epochs.contains(&9) && shown["ranking"]["chosen"].is_object(), "{shown:#}");
+}
+
+/// Points that were trained on other images are not held against the others, and changed test images are not the run's.
+#[test]
+fn images_that_change_while_a_sweep_runs_are_told() {
+    let place = place("  parameters: { optimizer.adam.learning_rate: { values: [0.1, 0.01] } }\n");
+    let exclude = "sweep.exclude=[{ optimizer.adam.learning_rate: 0.01 }]";
+    let first = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1", "--name", "a", "--set", exclude]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    fs::remove_file(place.path("data/train/red/0.png")).unwrap();
+    let second = place.xp(&["sweep", "sweep.yaml", "--set", "epochs=1", "--name", "b", "--set", "sweep.trials=1"]);
+    assert_eq!(second.code, 0, "{}", second.stderr);
+    // The second sweep gets the first one's trial, as if it had been begun before the image was removed.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(place.path(".xp/xp.db"));
+        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+        let copy = "INSERT INTO sweep_trials SELECT (SELECT id FROM sweeps WHERE name = 'b'), 1, split_seed, seed,
+            '{\"optimizer.adam.learning_rate\":0.01}', until_epoch, run_id, 0, NULL
+            FROM sweep_trials WHERE sweep_id = (SELECT id FROM sweeps WHERE name = 'a')";
+        sqlx::query(copy).execute(&pool).await.unwrap();
+        let spec = "UPDATE run_specs SET resolved_json = replace(resolved_json, '0.1', '0.01')
+            WHERE run_id = (SELECT run_id FROM sweep_trials WHERE point = 1)";
+        sqlx::query(spec).execute(&pool).await.unwrap();
+        pool.close().await;
+    });
+    let shown = place.json(&["sweep", "show", "b", "--json"]);
+    let notes: Vec<&str> =
+        shown["ranking"]["rows"].as_array().unwrap().iter().map(|row| row["note"].as_str().unwrap()).collect();
+    assert_eq!(notes, ["", "other images than the first"], "{shown:#}");
 }

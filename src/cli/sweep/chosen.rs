@@ -80,7 +80,7 @@ pub(crate) fn run(context: &Context, sweep: &SweepRecord) -> Result<RunId, Failu
             Ok(run)
         }
         None => Err(Failure::NotThere {
-            what: format!("the sweep {} has no complete point yet, so it has chosen none", sweep.name),
+            what: format!("the sweep {} has chosen no point yet: trials are left, or none is complete", sweep.name),
             hint: format!("`xp sweep show {}` says how far it is, `xp sweep resume {0}` goes on", sweep.name),
         }),
     }

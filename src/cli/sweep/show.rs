@@ -17,7 +17,7 @@ use crate::report::ranking::{self, Looks, Ranking, rank};
 use crate::report::table::wrapped;
 use crate::run::id::RunId;
 use crate::run::look;
-use crate::run::metric::MetricKey;
+use crate::run::metric::{MetricKey, Split};
 use crate::run::stretch::STRETCHES;
 use crate::run::summary::RunSummary;
 use crate::run::sweep::{SweepRecord, TrialKey, TrialRecord};
@@ -81,7 +81,7 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
     let ids: Vec<_> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
     let looks = context.wait(store.looks_of_runs(&ids))?;
-    let untrue = context.wait(untrue(&store, &Specs::of(sweep, &section), &trials, &runs))?;
+    let untrue = context.wait(untrue(&store, (&Specs::of(sweep, &section), &section), &trials, &runs))?;
     let mut replicates = replicates(context, &store, &trials, (metric, records), &runs)?;
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
@@ -95,17 +95,18 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
             label,
             values: Value::Object(values),
             replicates: replicates.drain(..trials.len()).collect(),
-            note: if trials.iter().any(|trial| untrue.contains(&trial.record.key)) {
-                "its record says otherwise".to_owned()
-            } else {
-                note(trials)
+            note: match trials.iter().find_map(|trial| untrue.get(&trial.record.key)) {
+                Some(why) => (*why).to_owned(),
+                None => note(trials),
             },
             test: trials.iter().filter_map(tested).collect(),
         }
     };
     let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).map(point).collect();
-    let mut ranking = rank(metric, points);
     let n_to_come = n_to_come(&section, &trials, &Labels::of(Specs::of(sweep, &section)));
+    let mut ranking = rank(metric, points);
+    let is_left = |trial: &Trial| matches!(trial.state, State::Interrupted | State::Waiting | State::Running);
+    ranking.is_open = n_to_come > 0 || trials.iter().any(is_left);
     let remarks = remarks((&section, n_to_come), &trials, &runs, &context.wait(store.trained_hashes(&ids))?);
     let shown = Shown { remarks, sweep: sweep.clone(), n_to_come, ranking: ranking.clone(), trials };
     let of_chosen = shown.chosen().and_then(|trials| {
@@ -137,7 +138,7 @@ fn remarks(
     let n_wanted = section.trials.map_or(0, |n| n as usize);
     let is_exhausted = section.method != Method::Grid && n_to_come == 0 && n_points < n_wanted;
     let exhausted = is_exhausted.then(|| {
-        format!("nothing new was left to draw: {n_points} of {n_wanted} points, all others train as one of them")
+        format!("nothing new was left to draw: {n_points} of {n_wanted} points, all others are excluded or train as one of them")
     });
     let others = others.iter().map(|other| {
         format!("some runs keep the epoch with the best {other}, and are ranked by {metric} in that epoch: others have the better chances")
@@ -180,24 +181,40 @@ fn n_to_come(section: &Sweep, trials: &[Trial], labels: &Labels) -> usize {
     (n_points * n_each).saturating_sub(trials.len())
 }
 
-/// Trials whose runs were not run as their labels say, also where they went on as nobody's label says since.
+/// Keys below `data` that leave the images as they are.
+const SAME_IMAGES: [&str; 5] = ["data.batch_size", "data.image_size", "data.resize", "data.exif", "data.decode"];
+
+/// Why trials are not to be held against others: their runs were not run as their labels say, also where they went on since
+/// as nobody's label says, or on images that have changed since the first one.
 async fn untrue(
     store: &Store,
-    specs: &Specs,
+    (specs, section): (&Specs, &Sweep),
     trials: &[Trial],
     runs: &[RunSummary],
-) -> Result<BTreeSet<TrialKey>, StoreError> {
+) -> Result<BTreeMap<TrialKey, &'static str>, StoreError> {
     let ids: Vec<RunId> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let records = store.resolved_specs(&ids).await?;
-    let is_untrue = |trial: &&Trial| {
-        let TrialRecord { key, run, .. } = &trial.record;
-        let Some(id) = run else { return false };
+    let tries_images =
+        section.parameters.keys().any(|key| key.starts_with("data") && !SAME_IMAGES.contains(&key.as_str()));
+    let mut first_images: BTreeMap<Option<u64>, Vec<String>> = BTreeMap::new();
+    let mut untrue = BTreeMap::new();
+    for trial in trials {
+        let TrialRecord { key, run: Some(id), .. } = &trial.record else { continue };
         let run = runs.iter().find(|run| run.id == *id);
         let is_stretched = run.is_some_and(|run| run.params.contains_key(STRETCHES));
-        let is_said = records.get(id).is_some_and(|record| !specs.are_in(record, &point_of(&trial.record), key));
-        is_stretched || is_said
-    };
-    Ok(trials.iter().filter(is_untrue).map(|trial| trial.record.key.clone()).collect())
+        if is_stretched || records.get(id).is_some_and(|record| !specs.are_in(record, &point_of(&trial.record), key)) {
+            untrue.insert(key.clone(), "its record says otherwise");
+            continue;
+        }
+        let Some(data) = store.data_facts(id).await?.filter(|_| !tries_images) else { continue };
+        let chosen_by = data.splits.iter().filter(|split| split.split != Split::Test);
+        let images: Vec<String> = chosen_by.map(|split| split.hash.clone()).collect();
+        let first = first_images.entry(key.split_seed).or_insert_with(|| images.clone());
+        if *first != images {
+            untrue.insert(key.clone(), "other images than the first");
+        }
+    }
+    Ok(untrue)
 }
 
 /// A sweep in one line, its points not looked at.

@@ -86,7 +86,8 @@ pub(crate) fn checked(base: &LoadedSpec, tried: &Tried, specs: &Specs) -> Result
     // What TPE will draw is not known, but of which kind it is.
     let sampled = if section.method == Method::Tpe { space.sample(section, &labels) } else { points.clone() };
     none_wrong(labels::problems(specs, section, &space, &sampled)?)?;
-    let plans = plans(specs, &points)?;
+    let plans = plans(specs, &sampled)?;
+    let plans = if section.method == Method::Tpe { Vec::new() } else { plans };
     // What is drawn may be the same now and then; a grid's combinations are chosen.
     if section.method == Method::Grid {
         none_wrong(same_plans(&points, &plans))?;

@@ -111,7 +111,11 @@ impl Ranking {
     pub fn text(&self, width: usize) -> String {
         let mut text = table(&self.columns(), width);
         text += &(wrapped(&self.verdict, 0, width) + "\n");
-        let Some(row) = self.chosen() else { return text };
+        let Some(row) = self.leading() else { return text };
+        if self.is_open {
+            let line = format!("best so far, before all points are done: {}", row.point.label);
+            return text + &(wrapped(&line, 0, width) + "\n");
+        }
         let key = self.metric.to_string();
         text += &(wrapped(&format!("chosen by {key}: {}{}", row.point.label, runs_text(row)), 0, width) + "\n");
         if let Some(test) = mean(&row.point.test) {

@@ -103,7 +103,7 @@ pub(crate) fn evaluate(args: &EvaluateArgs, context: &Context) -> Result<(), Fai
         None => weights_hash(&run),
     };
     let recorded = run.data.as_ref().filter(|_| args.data.is_none());
-    let recorded = recorded.and_then(|data| data.splits.iter().find(|recorded| recorded.split == split));
+    let recorded = recorded.and_then(|data| data.of(split));
     let (measured, facts, notes) =
         measure(context, &run, checkpoint, &plan, (weights_hash, recorded), StopFlag::default())?;
     // Images that the run trained or chose with are no test, however they are named.
@@ -142,8 +142,7 @@ pub(crate) fn measure_test(
     run: &RunDetail,
     stop: &StopFlag,
 ) -> Result<Option<Vec<(MetricKey, Point)>>, Failure> {
-    let data = run.data.as_ref().and_then(|data| data.splits.iter().find(|split| split.split == Split::Test));
-    let Some(recorded) = data else { return Ok(None) };
+    let Some(recorded) = run.data.as_ref().and_then(|data| data.of(Split::Test)) else { return Ok(None) };
     let checkpoint = choose(run, CheckpointChoice::Best)?;
     let loaded = spec_of_checkpoint(run, checkpoint, None)?;
     let (split, listing) = listing(run, &loaded, None)?;

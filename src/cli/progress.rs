@@ -93,7 +93,7 @@ impl Progress {
     }
 
     fn data(&mut self, facts: &DataFacts) {
-        self.n_valid = facts.splits.iter().find(|split| split.split == Split::Valid).map(|split| split.n_images);
+        self.n_valid = facts.of(Split::Valid).map(|split| split.n_images);
         let splits = facts.splits.iter().map(|split| format!("{} {}", split.n_images, split.split));
         let splits = splits.collect::<Vec<_>>().join(", ");
         self.line(&format!("  {} classes; images: {splits}", facts.classes.len()));

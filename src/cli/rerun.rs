@@ -8,7 +8,7 @@ use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::{plain_name, prepared, report};
-use crate::cli::sweep::chosen::is_tested;
+use crate::cli::sweep::chosen::measures_test;
 use crate::launch::{self, Launch};
 use crate::report::repeat as repeat_report;
 use crate::run::detail::RunDetail;
@@ -56,9 +56,7 @@ pub(crate) fn rerun(args: &RerunArgs, context: &Context) -> Result<(), Failure> 
     let loaded = loaded_spec(&run, &[])?;
     let plan = plan(&loaded)?;
     let (launch, mut progress) = prepared(context, &loaded, &plan, args.loader_threads, args.json)?;
-    // A trial that was not chosen was not tested, and neither is what repeats it.
-    let measures_test = is_tested(run.summary.metrics.keys()) || !context.wait(store.is_trial(&id))?;
-    let launch = Launch { measures_test, ..launch };
+    let launch = Launch { measures_test: measures_test(context, &store, &run.summary)?, ..launch };
     let launch = Launch { spec_yaml: &run.spec_yaml, name: args.name.clone(), rerun_of: Some(&run), ..launch };
     let (started, ending) = launch::run(&launch, &mut progress)?;
     if !args.verify || ending != Ending::Finished {

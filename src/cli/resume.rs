@@ -7,7 +7,7 @@ use crate::cli::evaluate::loaded_spec;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::run::{prepared, report};
-use crate::cli::sweep::chosen::is_tested;
+use crate::cli::sweep::chosen::measures_test;
 use crate::launch::going_on::{Refusal, Wanted, refusal};
 use crate::launch::{self, Launch, LaunchError, Started};
 use crate::models::runner::vector_unit;
@@ -45,14 +45,13 @@ pub(crate) struct ResumeArgs {
 pub(crate) fn resume(args: &ResumeArgs, context: &Context) -> Result<(), Failure> {
     let (store, id) = context.find_run(&args.run)?;
     let run = context.wait(store.run_detail(&id, &context.observer()))?;
-    // A trial that was not chosen does not look at the test images, whoever goes on with it.
-    let is_trial = context.wait(store.is_trial(&id))?;
-    if is_trial && (args.epochs.is_some() || args.restart_schedule) {
+    // `--restart-schedule` comes with `--epochs`.
+    if args.epochs.is_some() && context.wait(store.is_trial(&id))? {
         output::say(
             "warning: the run is a trial of a sweep; extended it is none of its points any more, and not ranked\n",
         );
     }
-    let measures_test = is_tested(run.summary.metrics.keys()) || !is_trial;
+    let measures_test = measures_test(context, &store, &run.summary)?;
     context.wait(store.close());
     let mut sets: Vec<String> = args.device.iter().map(|device| format!("device={device}")).collect();
     sets.extend(args.epochs.map(|epochs| format!("epochs={epochs}")));

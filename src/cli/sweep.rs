@@ -20,8 +20,6 @@ use crate::cli::output;
 use crate::cli::run::{plain_name, stop_on_signals};
 use crate::cli::sweep::progress::Lines;
 use crate::run::sweep::SweepRecord;
-use crate::spec::LoadedSpec;
-use crate::spec::problem::Problem;
 use crate::spec::schema::Spec;
 use crate::spec::schema::sweep::Sweep;
 use crate::store::StoreError;
@@ -159,7 +157,7 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     let section = section_of(sweep)?;
     let specs = Specs::of(sweep, &section);
     let loaded = specs.base()?;
-    let space = space(&loaded, &section)?;
+    let space = Space::new(&section).map_err(|problems| tried::refusal(&loaded, None, problems))?;
     let labels = Labels::of(specs.clone());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let first = how.devices.first().copied().unwrap_or(loaded.spec.device);
@@ -186,8 +184,7 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     };
     prefix::fill(context, &driver, &specs, &device)?;
     driver.drive(&mut Lines::new(how.json, sweep, &section))?;
-    let is_complete = !stop.is_raised() && is_complete(context, &driver)?;
-    if is_complete {
+    if !stop.is_raised() {
         chosen::test(context, sweep, &stop, how.json)?;
     }
     let shown = show::shown(context, sweep)?;
@@ -198,35 +195,17 @@ fn carry_out(context: &Context, sweep: &SweepRecord, how: &HowArgs, retry_failed
     }
     match shown.n_failed() {
         _ if stop.is_raised() => Err(Failure::SweepStopped { name: sweep.name.clone() }),
-        0 if is_complete => Ok(()),
+        0 if shown.is_complete() => Ok(()),
         // Their processes ended again and again before their runs did.
         0 => Err(Failure::Trials { name: sweep.name.clone(), n_failed: shown.n_left() }),
         n_failed => Err(Failure::Trials { name: sweep.name.clone(), n_failed }),
     }
 }
 
-/// Whether nothing is left to do.
-fn is_complete(context: &Context, driver: &Driver<'_>) -> Result<bool, Failure> {
-    let store = context.wait(Store::open(&context.home.database()))?;
-    let standing = context.wait(driver.standing(&store));
-    context.wait(store.close());
-    Ok(standing?.is_complete())
-}
-
 fn section_of(sweep: &SweepRecord) -> Result<Sweep, Failure> {
     serde_json::from_value(sweep.section.clone()).map_err(|error| {
         let what = format!("the sweep {}", sweep.name);
         StoreError::Corrupt { what, reason: error.to_string() }.into()
-    })
-}
-
-/// What can be tried; its problems point into the spec.
-pub(crate) fn space(loaded: &LoadedSpec, section: &Sweep) -> Result<Space, Failure> {
-    Space::new(section).map_err(|problems| {
-        let located = problems
-            .into_iter()
-            .map(|problem| Problem::new(&format!("sweep.{}", problem.key), problem.message, problem.hint));
-        loaded.error(located.collect()).into()
     })
 }
 

@@ -42,6 +42,13 @@ pub struct DataFacts {
     pub splits: Vec<SplitFacts>,
 }
 
+impl DataFacts {
+    /// What is known of a split, where there is one.
+    pub fn of(&self, split: Split) -> Option<&SplitFacts> {
+        self.splits.iter().find(|facts| facts.split == split)
+    }
+}
+
 /// One split of the data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitFacts {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::spec::fingerprint::resolved;
+use crate::spec::keys::lies_in;
 use crate::spec::schema::Spec;
 use crate::spec::schema::cache::Precision;
 
@@ -20,16 +21,12 @@ pub const WITHOUT_EFFECT: [&str; 8] = [
 
 /// Whether a key, or one that it lies in, changes nothing that comes out.
 pub fn is_without_effect(key: &str) -> bool {
-    WITHOUT_EFFECT.iter().any(|of| lies_in(key, of))
+    WITHOUT_EFFECT.iter().any(|of| key == *of || lies_in(key, of))
 }
 
 /// The same in a spec: rows that are rounded where they are kept make it count whether they are.
 pub fn is_without_effect_in(spec: &Spec, key: &str) -> bool {
     is_without_effect(key) && (spec.cache.precision == Precision::F32 || !lies_in(key, "cache"))
-}
-
-fn lies_in(key: &str, of: &str) -> bool {
-    key.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// What decides how a spec trains, a plan's steps resolved: a key that every step says otherwise is not part of it.

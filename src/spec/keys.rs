@@ -7,6 +7,11 @@ use crate::spec::json_schema::json_schema;
 /// Names this much alike are taken for one and its misspelling; 1 is the same.
 const ALIKE: f64 = 0.85;
 
+/// Whether a dotted key is a part of another's value.
+pub fn lies_in(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// All keys of a spec.
 ///
 /// A path is a list of keys; list items are numbers in it, or left out.

@@ -16,24 +16,22 @@ use crate::store::{StoreError, artifacts, checkpoints, facts, looks, stretches, 
 impl Store {
     /// The complete specs of these runs, as JSON.
     pub async fn resolved_specs(&self, ids: &[RunId]) -> Result<BTreeMap<RunId, String>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT run_id, resolved_json FROM run_specs WHERE run_id IN (SELECT value FROM json_each($1))",
-        )
-        .bind(serde_json::json!(ids).to_string())
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|(id, json)| (RunId::from_stored(id), json)).collect())
+        self.texts("SELECT run_id, resolved_json FROM run_specs", ids).await
     }
 
     /// The hashes of what these runs trained, of those that have trained to their end.
     pub async fn trained_hashes(&self, ids: &[RunId]) -> Result<BTreeMap<RunId, String>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT run_id, trained_hash FROM trained_facts WHERE run_id IN (SELECT value FROM json_each($1))",
-        )
-        .bind(serde_json::json!(ids).to_string())
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(|(id, hash)| (RunId::from_stored(id), hash)).collect())
+        self.texts("SELECT run_id, trained_hash FROM trained_facts", ids).await
+    }
+
+    /// A text of each of these runs that has one.
+    async fn texts(&self, select: &str, ids: &[RunId]) -> Result<BTreeMap<RunId, String>, StoreError> {
+        let query = format!("{select} WHERE run_id IN (SELECT value FROM json_each($1))");
+        let rows: Vec<(String, String)> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            .bind(serde_json::json!(ids).to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows.into_iter().map(|(id, text)| (RunId::from_stored(id), text)).collect())
     }
 
     /// Reads a run with everything but its points.
@@ -41,7 +39,7 @@ impl Store {
         let summary = self.run_summary(id, observer).await?;
         let mut tx = self.pool.begin().await?;
         let data = facts::data(&mut tx, id).await?;
-        let test = data.as_ref().and_then(|data| data.splits.iter().find(|split| split.split == Split::Test));
+        let test = data.as_ref().and_then(|data| data.of(Split::Test));
         let n_test_looks = match test {
             Some(test) => look::count(&looks::of_split(&mut tx, &test.hash).await?),
             None => 0,

@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use crate::spec::effect;
+use crate::spec::keys::lies_in;
 use crate::spec::problem::SpecError;
 use crate::spec::schema::Spec;
 use crate::spec::schema::sweep::{Method, Sweep};
 use crate::sweep::point::Point;
-use crate::sweep::search::{Space, SpaceProblem, lies_in};
+use crate::sweep::search::{Space, SpaceProblem};
 use crate::sweep::specs::Specs;
 
 /// Problems that are told; of more nobody reads on.
@@ -34,12 +35,23 @@ impl Labels {
 
     /// Equal for points that train the same.
     pub fn effect(&self, point: &Point) -> String {
+        let Some(specs) = &self.specs else { return point.json() };
+        // What cannot be read is its trial's own failure.
+        self.known_or(point, |label| {
+            specs.of_point(point).map_or_else(|_| label.to_owned(), |loaded| hash(&loaded.spec))
+        })
+    }
+
+    /// The same of a point whose spec is read already.
+    fn effect_of(&self, point: &Point, spec: &Spec) -> String {
+        self.known_or(point, |_| hash(spec))
+    }
+
+    fn known_or(&self, point: &Point, effect: impl FnOnce(&str) -> String) -> String {
         let label = point.json();
-        let Some(specs) = &self.specs else { return label };
         let known = self.known.borrow().get(&label).cloned();
         known.unwrap_or_else(|| {
-            // What cannot be read is its trial's own failure.
-            let effect = specs.of_point(point).map_or_else(|_| label.clone(), |loaded| hash(&loaded.spec));
+            let effect = effect(&label);
             self.known.borrow_mut().insert(label, effect.clone());
             effect
         })
@@ -54,16 +66,15 @@ fn hash(spec: &Spec) -> String {
 ///
 /// Errors: a point's spec cannot be read.
 pub fn problems(
-    specs: &Specs,
+    (specs, labels): (&Specs, &Labels),
     section: &Sweep,
     space: &Space,
     points: &[Point],
 ) -> Result<Vec<SpaceProblem>, SpecError> {
-    let labels = Labels::of(specs.clone());
     let mut problems = Vec::new();
     if section.method == Method::Grid {
         // All of the grid, also where only a part of it is tried.
-        let points = space.sample(section, &labels);
+        let points = space.sample(section, labels);
         let keys = section.parameters.keys().filter(|key| !points.iter().any(|point| point.values.contains_key(*key)));
         problems.extend(keys.map(|key| {
             let hint = "name values of the other key as `values` has them".to_owned();
@@ -81,8 +92,8 @@ pub fn problems(
         for (key, _) in point.values.iter().filter(|(key, value)| !loaded.holds(key, value)) {
             add(&mut problems, undone(specs, point, key));
         }
-        let (effect, has_no_plan) = (labels.effect(point), loaded.spec.plan.is_empty());
-        for key in point.values.keys().filter(|key| changes_nothing(&labels, space, point, key)) {
+        let (effect, has_no_plan) = (labels.effect_of(point, &loaded.spec), loaded.spec.plan.is_empty());
+        for key in point.values.keys().filter(|key| changes_nothing(labels, space, point, key)) {
             add(&mut problems, without_effect(key, &format!(" in the point {point}"), has_no_plan));
         }
         match seen.get(&effect) {

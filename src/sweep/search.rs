@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::run::draw::{Address, Draws, Purpose};
 use crate::spec::effect;
+use crate::spec::keys::lies_in;
 use crate::spec::schema::sweep::{Distribution, Method, Sweep};
 use crate::sweep::domain::Domain;
 use crate::sweep::labels::Labels;
@@ -239,11 +240,6 @@ fn nested(section: &Sweep) -> Vec<SpaceProblem> {
         ]
     });
     both.collect()
-}
-
-/// Whether a key is a part of another's value.
-pub(super) fn lies_in(inner: &str, outer: &str) -> bool {
-    inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Whether the inner key is there only where the outer one is the name of what it is in: `optimizer: adam` for

@@ -120,7 +120,7 @@ impl Specs {
 }
 
 /// The arguments for what a trial draws: its seeds.
-pub fn draws_of(key: &TrialKey) -> Vec<String> {
+fn draws_of(key: &TrialKey) -> Vec<String> {
     let split_seed = key.split_seed.map(|seed| format!("data.split_seed={seed}"));
     split_seed.into_iter().chain([format!("seed={}", key.seed)]).collect()
 }

@@ -67,6 +67,11 @@ impl Trial {
     }
 }
 
+/// The trials of each point, in the order in which the points were chosen.
+pub fn by_point(trials: &[Trial]) -> impl Iterator<Item = &[Trial]> {
+    trials.chunk_by(|a, b| a.record.key.point == b.record.key.point)
+}
+
 /// A sweep as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Standing<'a> {
@@ -84,18 +89,14 @@ impl Standing<'_> {
         self.section.metric.key().direction()
     }
 
-    /// The trials of each point, in the order in which the points were chosen.
-    pub fn points(&self) -> Vec<&[Trial]> {
-        self.trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).collect()
-    }
-
     /// What comes next: trials that were begun first, then promotions, then new points.
     pub fn next(&self) -> Step {
         let is_startable = |trial: &&Trial| matches!(trial.state, State::Waiting | State::Interrupted);
         if let Some(trial) = self.trials.iter().find(is_startable) {
             return Step::Start(trial.record.key.clone());
         }
-        let (points, rungs) = (self.points(), asha::rungs(self.section.asha, self.epochs));
+        let points: Vec<&[Trial]> = by_point(&self.trials).collect();
+        let rungs = asha::rungs(self.section.asha, self.epochs);
         let climbs: Vec<Climb> = points.iter().map(|trials| self.climb(trials, &rungs)).collect();
         let promote =
             |point: usize| Step::Promote { point: point as u32, until_epoch: rungs[climbs[point].values.len()] };

@@ -171,10 +171,11 @@ fn every_label_of_a_drawn_sweep_is_what_its_trial_trains_with() {
             n_refused += 1;
             continue;
         };
-        let points = space.planned(&section, &Labels::of(specs.clone()));
+        let labels = Labels::of(specs.clone());
+        let points = space.planned(&section, &labels);
         // A value that is out of its range, or a plan's step that is not there, is an error of the spec.
         let is_in_range = |point: &Point| specs.of_point(point).is_ok_and(|loaded| loaded.out_of_range().is_empty());
-        let Ok(problems) = labels::problems(&specs, &section, &space, &points)
+        let Ok(problems) = labels::problems((&specs, &labels), &section, &space, &points)
             .map_err(drop)
             .and_then(|problems| if points.iter().all(is_in_range) { Ok(problems) } else { Err(()) })
         else {

@@ -12,6 +12,7 @@ use crate::run::id::RunId;
 use crate::run::look::LookedBy;
 use crate::run::metric::{MetricKey, Point, Split};
 use crate::run::stop::StopFlag;
+use crate::run::summary::RunSummary;
 use crate::run::sweep::SweepRecord;
 use crate::store::StoreError;
 use crate::store::connect::Store;
@@ -53,6 +54,12 @@ pub(super) fn test(context: &Context, sweep: &SweepRecord, stop: &StopFlag, hidd
 /// Whether a run was measured on its test images.
 pub(crate) fn is_tested<'a>(metrics: impl IntoIterator<Item = &'a String>) -> bool {
     metrics.into_iter().filter_map(|name| MetricKey::parse(name)).any(|key| key.split == Split::Test)
+}
+
+/// Whether a run is measured on its test images when it is trained on or again: not one of a sweep's trials that was not
+/// chosen, whoever does so.
+pub(crate) fn measures_test(context: &Context, store: &Store, run: &RunSummary) -> Result<bool, Failure> {
+    Ok(is_tested(run.metrics.keys()) || !context.wait(store.is_trial(&run.id))?)
 }
 
 /// The run that a sweep's name stands for: of the chosen point the one with the best value of the sweep's metric.

@@ -1,8 +1,12 @@
 //! What a sweep's trials have to show, as its ranking wants it: values, runs, and the metric of every validation image.
 
+use std::collections::BTreeMap;
+
 use crate::cli::context::Context;
 use crate::cli::failure::Failure;
 use crate::report::ranking::Replicate;
+use crate::run::event::DataFacts;
+use crate::run::id::RunId;
 use crate::run::metric::{MetricKey, Split};
 use crate::run::summary::RunSummary;
 use crate::store::connect::Store;
@@ -22,9 +26,9 @@ pub(super) fn replicates(
     store: &Store,
     trials: &[Trial],
     (metric, records): (MetricKey, Records),
-    runs: &[RunSummary],
+    found: (&[RunSummary], &BTreeMap<RunId, DataFacts>),
 ) -> Result<Vec<Replicate>, Failure> {
-    trials.iter().map(|trial| replicate(context, store, trial, (metric, records), runs)).collect()
+    trials.iter().map(|trial| replicate(context, store, trial, (metric, records), found)).collect()
 }
 
 fn replicate(
@@ -32,7 +36,7 @@ fn replicate(
     store: &Store,
     trial: &Trial,
     (metric, records): (MetricKey, Records),
-    runs: &[RunSummary],
+    (runs, images): (&[RunSummary], &BTreeMap<RunId, DataFacts>),
 ) -> Result<Replicate, Failure> {
     let mut replicate = Replicate {
         split_seed: trial.record.key.split_seed,
@@ -42,8 +46,8 @@ fn replicate(
     };
     let Some(run) = runs.iter().find(|run| Some(&run.id) == trial.record.run.as_ref()) else { return Ok(replicate) };
     replicate.run = Some(run.name.clone());
-    if let Some(data) = context.wait(store.data_facts(&run.id))? {
-        let n_images = |split| data.splits.iter().find(|facts| facts.split == split).map(|facts| facts.n_images);
+    if let Some(facts) = images.get(&run.id) {
+        let n_images = |split| facts.of(split).map(|split| split.n_images);
         (replicate.n_train, replicate.n_valid) = (n_images(Split::Train), n_images(Split::Valid));
     }
     // Points are compared when they are complete; what is still going on has no such record, or that of an earlier end.

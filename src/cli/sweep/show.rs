@@ -15,6 +15,7 @@ use crate::cli::sweep::replicates::{Records, replicates};
 use crate::cli::sweep::{ShowArgs, find, section_of};
 use crate::report::ranking::{self, Looks, Ranking, rank};
 use crate::report::table::wrapped;
+use crate::run::event::DataFacts;
 use crate::run::id::RunId;
 use crate::run::look;
 use crate::run::metric::{MetricKey, Split};
@@ -28,7 +29,7 @@ use crate::sweep::driver::standing_of;
 use crate::sweep::labels::Labels;
 use crate::sweep::search::{Space, Tried};
 use crate::sweep::specs::Specs;
-use crate::sweep::standing::{State, Trial};
+use crate::sweep::standing::{Standing, State, Trial, by_point};
 
 /// Between two looks of `--follow`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -81,8 +82,14 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
     let ids: Vec<_> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
     let runs = context.wait(store.run_summaries(&ids, &context.observer()))?;
     let looks = context.wait(store.looks_of_runs(&ids))?;
-    let untrue = context.wait(untrue(&store, (&Specs::of(sweep, &section), &section), &trials, &runs))?;
-    let mut replicates = replicates(context, &store, &trials, (metric, records), &runs)?;
+    let mut images = BTreeMap::new();
+    for id in &ids {
+        images.extend(context.wait(store.data_facts(id))?.map(|facts| (id.clone(), facts)));
+    }
+    let specs = Specs::of(sweep, &section);
+    let resolved = context.wait(store.resolved_specs(&ids))?;
+    let untrue = untrue((&specs, &section), &trials, &runs, (&resolved, &images));
+    let mut replicates = replicates(context, &store, &trials, (metric, records), (&runs, &images))?;
     let test = ranking::test_name(metric);
     let tested = |trial: &Trial| {
         let run = runs.iter().find(|run| Some(&run.id) == trial.record.run.as_ref())?;
@@ -102,13 +109,12 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
             test: trials.iter().filter_map(tested).collect(),
         }
     };
-    let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).map(point).collect();
-    let n_to_come = n_to_come(&section, &trials, &Labels::of(Specs::of(sweep, &section)));
-    let mut ranking = rank(metric, points);
-    let is_left = |trial: &Trial| matches!(trial.state, State::Interrupted | State::Waiting | State::Running);
-    ranking.is_open = n_to_come > 0 || trials.iter().any(is_left);
+    let mut ranking = rank(metric, by_point(&trials).map(point).collect());
+    let labels = Labels::of(specs.clone());
+    let n_to_come = n_to_come(&section, &trials, &labels);
+    ranking.is_open = is_open(&specs, &section, &labels, &trials);
     let remarks = remarks((&section, n_to_come), &trials, &runs, &context.wait(store.trained_hashes(&ids))?);
-    let shown = Shown { remarks, sweep: sweep.clone(), n_to_come, ranking: ranking.clone(), trials };
+    let mut shown = Shown { sweep: sweep.clone(), trials, n_to_come, ranking, remarks };
     let of_chosen = shown.chosen().and_then(|trials| {
         let look = looks.iter().rev().find(|look| trials.iter().any(|trial| trial.record.run == look.run))?;
         Some(look.split_hash.clone())
@@ -118,10 +124,18 @@ pub(super) fn shown_by(context: &Context, sweep: &SweepRecord, records: Records)
         let tested =
             |trial: &&Trial| trial.record.run.is_some() && looks.iter().any(|look| look.run == trial.record.run);
         let points: BTreeSet<u32> = shown.trials.iter().filter(tested).map(|trial| trial.record.key.point).collect();
-        ranking.looks = Some(Looks { n_total, n_points: points.len() });
+        shown.ranking.looks = Some(Looks { n_total, n_points: points.len() });
     }
     context.wait(store.close());
-    Ok(Shown { ranking, ..shown })
+    Ok(shown)
+}
+
+/// Whether a driver would find something to do: a point to try, to train on or to judge. Of a section or a spec that is
+/// refused today nothing can be done.
+fn is_open(specs: &Specs, section: &Sweep, labels: &Labels, trials: &[Trial]) -> bool {
+    let (Ok(space), Ok(base)) = (Space::new(section), specs.base()) else { return false };
+    let Ok([_, epochs]) = specs.epochs(&base, &space) else { return false };
+    !Standing { section, space: &space, labels, epochs, trials: trials.to_vec() }.is_complete()
 }
 
 /// What a reader must know of the points.
@@ -134,7 +148,7 @@ fn remarks(
     let metric = section.metric.key().to_string();
     let monitor = |run: &RunSummary| Some(run.params.get("checkpoint.monitor")?.as_str()?.to_owned());
     let others: BTreeSet<String> = runs.iter().filter_map(monitor).filter(|monitor| *monitor != metric).collect();
-    let n_points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point).count();
+    let n_points = by_point(trials).count();
     let n_wanted = section.trials.map_or(0, |n| n as usize);
     let is_exhausted = section.method != Method::Grid && n_to_come == 0 && n_points < n_wanted;
     let exhausted = is_exhausted.then(|| {
@@ -154,7 +168,7 @@ fn same_outcomes(section: &Sweep, trials: &[Trial], hashes: &BTreeMap<RunId, Str
         Some((hash, trial.kept(direction)?.to_bits()))
     };
     let mut by_outcome: BTreeMap<Vec<(&String, u64)>, Vec<String>> = BTreeMap::new();
-    for trials in trials.chunk_by(|a, b| a.record.key.point == b.record.key.point) {
+    for trials in by_point(trials) {
         if let Some(outcome) = trials.iter().map(outcome).collect::<Option<Vec<_>>>() {
             by_outcome.entry(outcome).or_default().push(point_of(&trials[0].record).to_string());
         }
@@ -169,9 +183,8 @@ fn same_outcomes(section: &Sweep, trials: &[Trial], hashes: &BTreeMap<RunId, Str
 /// Trials that are still to be begun beside those that are recorded.
 fn n_to_come(section: &Sweep, trials: &[Trial], labels: &Labels) -> usize {
     let Ok(space) = Space::new(section) else { return 0 };
-    let points = trials.chunk_by(|a, b| a.record.key.point == b.record.key.point);
     let tried = |trials: &[Trial]| Tried { point: point_of(&trials[0].record), value: None };
-    let history: Vec<Tried> = points.map(tried).collect();
+    let history: Vec<Tried> = by_point(trials).map(tried).collect();
     let n_points = match (space.next(section, &history, labels), section.method) {
         (None, _) => return 0,
         (Some(_), Method::Grid) => space.planned(section, labels).len(),
@@ -186,35 +199,33 @@ const SAME_IMAGES: [&str; 5] = ["data.batch_size", "data.image_size", "data.resi
 
 /// Why trials are not to be held against others: their runs were not run as their labels say, also where they went on since
 /// as nobody's label says, or on images that have changed since the first one.
-async fn untrue(
-    store: &Store,
+fn untrue(
     (specs, section): (&Specs, &Sweep),
     trials: &[Trial],
     runs: &[RunSummary],
-) -> Result<BTreeMap<TrialKey, &'static str>, StoreError> {
-    let ids: Vec<RunId> = trials.iter().filter_map(|trial| trial.record.run.clone()).collect();
-    let records = store.resolved_specs(&ids).await?;
+    (resolved, images): (&BTreeMap<RunId, String>, &BTreeMap<RunId, DataFacts>),
+) -> BTreeMap<TrialKey, &'static str> {
     let tries_images =
         section.parameters.keys().any(|key| key.starts_with("data") && !SAME_IMAGES.contains(&key.as_str()));
-    let mut first_images: BTreeMap<Option<u64>, Vec<String>> = BTreeMap::new();
+    let mut first_images: BTreeMap<Option<u64>, Vec<&str>> = BTreeMap::new();
     let mut untrue = BTreeMap::new();
     for trial in trials {
         let TrialRecord { key, run: Some(id), .. } = &trial.record else { continue };
         let run = runs.iter().find(|run| run.id == *id);
         let is_stretched = run.is_some_and(|run| run.params.contains_key(STRETCHES));
-        if is_stretched || records.get(id).is_some_and(|record| !specs.are_in(record, &point_of(&trial.record), key)) {
+        if is_stretched || resolved.get(id).is_some_and(|record| !specs.are_in(record, &point_of(&trial.record), key)) {
             untrue.insert(key.clone(), "its record says otherwise");
             continue;
         }
-        let Some(data) = store.data_facts(id).await?.filter(|_| !tries_images) else { continue };
-        let chosen_by = data.splits.iter().filter(|split| split.split != Split::Test);
-        let images: Vec<String> = chosen_by.map(|split| split.hash.clone()).collect();
-        let first = first_images.entry(key.split_seed).or_insert_with(|| images.clone());
-        if *first != images {
+        let Some(facts) = images.get(id).filter(|_| !tries_images) else { continue };
+        let chosen_by = facts.splits.iter().filter(|split| split.split != Split::Test);
+        let hashes: Vec<&str> = chosen_by.map(|split| split.hash.as_str()).collect();
+        let first = first_images.entry(key.split_seed).or_insert_with(|| hashes.clone());
+        if *first != hashes {
             untrue.insert(key.clone(), "other images than the first");
         }
     }
-    Ok(untrue)
+    untrue
 }
 
 /// A sweep in one line, its points not looked at.
@@ -272,6 +283,11 @@ impl Shown {
         self.n(|state| matches!(state, State::Failed(_)))
     }
 
+    /// Whether nothing is left to do.
+    pub fn is_complete(&self) -> bool {
+        !self.ranking.is_open
+    }
+
     pub fn metric(&self) -> MetricKey {
         self.ranking.metric
     }
@@ -279,8 +295,7 @@ impl Shown {
     /// The trials of the point that was chosen.
     pub fn chosen(&self) -> Option<&[Trial]> {
         let values = &self.ranking.chosen()?.point.values;
-        let mut points = self.trials.chunk_by(|a, b| a.record.key.point == b.record.key.point);
-        points.find(|trials| Value::Object(trials[0].record.values.clone()) == *values)
+        by_point(&self.trials).find(|trials| Value::Object(trials[0].record.values.clone()) == *values)
     }
 
     /// One line: its name and how far it is.

@@ -28,7 +28,7 @@ pub(crate) struct Tried {
 }
 
 /// A sweep file of another program, and where it has each key.
-struct Origin {
+pub(super) struct Origin {
     path: PathBuf,
     text: String,
     places: BTreeMap<String, Place>,
@@ -84,10 +84,13 @@ pub(crate) fn checked(base: &LoadedSpec, tried: &Tried, specs: &Specs) -> Result
     let labels = Labels::of(specs.clone());
     let points = space.planned(section, &labels);
     // What TPE will draw is not known, but of which kind it is.
-    let sampled = if section.method == Method::Tpe { space.sample(section, &labels) } else { points.clone() };
-    none_wrong(labels::problems(specs, section, &space, &sampled)?)?;
-    let plans = plans(specs, &sampled)?;
-    let plans = if section.method == Method::Tpe { Vec::new() } else { plans };
+    if section.method == Method::Tpe {
+        let sampled = space.sample(section, &labels);
+        none_wrong(labels::problems((specs, &labels), section, &space, &sampled)?)?;
+        plans(specs, &sampled)?;
+    }
+    none_wrong(labels::problems((specs, &labels), section, &space, &points)?)?;
+    let plans = plans(specs, &points)?;
     // What is drawn may be the same now and then; a grid's combinations are chosen.
     if section.method == Method::Grid {
         none_wrong(same_plans(&points, &plans))?;
@@ -96,7 +99,7 @@ pub(crate) fn checked(base: &LoadedSpec, tried: &Tried, specs: &Specs) -> Result
 }
 
 /// What is wrong with what is to be tried, where it was written.
-fn refusal(base: &LoadedSpec, origin: Option<&Origin>, problems: Vec<SpaceProblem>) -> Failure {
+pub(super) fn refusal(base: &LoadedSpec, origin: Option<&Origin>, problems: Vec<SpaceProblem>) -> Failure {
     let located = |SpaceProblem { key, message, hint }: SpaceProblem| {
         let place = |origin: &Origin| origin.places.get(key.strip_prefix("parameters.")?).cloned();
         let spec_key = key.strip_prefix('/').map_or_else(|| format!("sweep.{key}"), str::to_owned);
